@@ -60,9 +60,13 @@ class RecordError(XohookError):
     """The record in the runtime directory cannot be read or written."""
 
 
-class FreezeError(XohookError):
-    """A participant did not come to rest."""
+class ParticipantError(XohookError):
+    """A participant did not freeze or thaw as it should have.
 
+    :param problem: what went wrong, in one line.
+    :param output: the end of what it wrote.
+    """
 
-class ThawError(XohookError):
-    """A participant was not let go as it should have been."""
+    def __init__(self, problem: str, output: bytes = b"") -> None:
+        super().__init__(problem)
+        self.output = output

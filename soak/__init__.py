@@ -1,0 +1,1 @@
+"""Runs window after window and watches what the agent takes up: ``python -m soak``."""

@@ -1,0 +1,70 @@
+"""Judges from samples whether something grows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import attrs
+from tests.integration.footprint import Footprint
+
+#: Memory, in kB, by which the last quarter may lie above the second: an allocator's arenas fill
+#: unevenly, while 40 bytes lost in each of 10,000 windows come to as much.
+TOLERANCE = 400
+
+
+@attrs.frozen
+class Sample:
+    """What the agent took up at one moment.
+
+    :param windows: how many windows there had been.
+    :param footprint: the process.
+    :param state: the bytes in the state directory.
+    :param runtime: the bytes in the runtime directory.
+    """
+
+    windows: int
+    footprint: Footprint
+    state: int
+    runtime: int
+
+    def __str__(self) -> str:
+        taken = self.footprint
+        return (
+            f"{self.windows:7} windows: {taken.files:3} files, {taken.children} children, "
+            f"{taken.threads} threads, {taken.resident:6} kB resident, "
+            f"{self.state} B of state, {self.runtime} B at run time"
+        )
+
+
+def growth(samples: Sequence[Sample]) -> list[str]:
+    """Tell what grew.
+
+    What is counted may not be more at the end than after the first stretch, when all that is opened
+    once has been opened. Memory is compared by the means of two quarters, the first one left out.
+
+    :param samples: at least four, in order and at even distances.
+    :return: a sentence for each thing that grew.
+    """
+    first, last = samples[0], samples[-1]
+    counted = {
+        "open files": (first.footprint.files, last.footprint.files),
+        "child processes": (first.footprint.children, last.footprint.children),
+        "threads": (first.footprint.threads, last.footprint.threads),
+        "bytes in the state directory": (first.state, last.state),
+        "bytes in the runtime directory": (first.runtime, last.runtime),
+    }
+    found = [
+        f"The {what} grew from {before} to {after}."
+        for what, (before, after) in counted.items()
+        if after > before
+    ]
+    quarter = len(samples) // 4
+    before_mean = fmean(sample.footprint.resident for sample in samples[quarter : 2 * quarter])
+    after_mean = fmean(sample.footprint.resident for sample in samples[-quarter:])
+    if after_mean - before_mean > TOLERANCE:
+        found.append(
+            f"The resident memory grew from {before_mean:.0f} kB in the second quarter "
+            f"to {after_mean:.0f} kB in the last."
+        )
+    return found

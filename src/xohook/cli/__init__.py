@@ -1,0 +1,39 @@
+"""The command ``xohook``; each subcommand is imported only when it is the one that is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from xohook import __version__
+
+# The name of each subcommand, which its module has too, and what the overview says of it.
+_SUBCOMMANDS = {
+    "check": "Say what is wrong with the configuration and this machine.",
+    "setup": "Print what to paste into Xen Orchestra.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _SUBCOMMANDS:
+            return None
+        command: click.Command = import_module(f"xohook.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SUBCOMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup)
+@click.version_option(__version__, prog_name="xohook")
+def main() -> None:
+    """Look after the snapshot agent that Xen Orchestra asks to freeze this VM.
+
+    Exit status: 0 all is well, 1 what was asked about is not, 2 wrong usage.
+    """

@@ -1,0 +1,147 @@
+"""What the agent keeps or is given: directories, credentials, certificate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from xohook import certificate, credentials, mounts, places
+from xohook.cli.findings import Finding, error, ok, warning
+from xohook.errors import StartError
+from xohook.settings import Settings
+
+# What 96 random bits take in base64; a shorter one was chosen by hand, or might as well be.
+_SHORT_SECRET = 16
+_IN_MEMORY = {"tmpfs", "ramfs"}
+
+
+def directories(settings: Settings) -> Iterator[Finding]:
+    """Look at the state and the runtime directory, without making them.
+
+    :param settings: the configuration.
+    :return: a finding for each, and more where the runtime directory lies badly.
+    """
+    yield _directory("state_directory", settings.state_directory)
+    yield _directory("runtime_directory", settings.runtime_directory)
+    try:
+        mounts.refuse_frozen(settings.runtime_directory, settings.participants)
+    except StartError as refused:
+        yield error(str(refused))
+        return
+    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    mount = mounts.mount_of(settings.runtime_directory, mountinfo)
+    if mount is not None and mount.kind not in _IN_MEMORY:
+        yield warning(
+            f"runtime_directory = {settings.runtime_directory}: on {mount.kind} ({mount.point}), "
+            "which a freeze may reach; name a directory on tmpfs, below /run for instance"
+        )
+
+
+def authentication(settings: Settings) -> Iterator[Finding]:
+    """Look at the credentials, without making any.
+
+    :param settings: the configuration.
+    :return: findings about the files, the VM's name, and whether XO can use any of it.
+    """
+    own = credentials.own_secret_file(settings)
+    if own is not None and not own.exists():
+        yield ok(f"{own}: not there yet; the first start makes it")
+    elif own is not None or settings.secret_file is not None:
+        yield _secrets(own or settings.secret_file or Path())
+    if settings.token_file is not None:
+        yield _tokens(settings.token_file)
+    yield _name(settings)
+    if settings.authenticate == {"bearer"}:
+        if own is None and settings.secret_file is None:
+            yield error(
+                "authenticate = bearer: there is no secret to compare with; set secret_file, or "
+                "authenticate = token"
+            )
+        yield warning(
+            "authenticate = bearer: the XO of today never sends its secret, and would hear 403; "
+            "add token"
+        )
+
+
+def served_certificate(settings: Settings, now: datetime) -> tuple[Finding, bytes | None]:
+    """Look at the certificate and its key, without making them.
+
+    :param settings: the configuration.
+    :param now: the time, with its zone.
+    :return: the finding; the certificate (DER), None where none can be served yet.
+    """
+    own = settings.certificate is None or settings.private_key is None
+    files = certificate.own_files(settings.state_directory)
+    if settings.certificate is not None and settings.private_key is not None:
+        files = settings.certificate, settings.private_key
+    elif not any(file.exists() for file in files):
+        return ok(f"{files[0]}: not there yet; the first start makes it"), None
+    try:
+        pair = certificate.read(*files, now)
+    except StartError as unusable:
+        if own:
+            return warning(f"{unusable} (or start the agent, which makes a new one)"), None
+        return error(str(unusable)), None
+    until = f"{files[0]}: good until {pair.expires:%Y-%m-%d}"
+    der = pair.chain[0].public_bytes(Encoding.DER)
+    if pair.expires - now > certificate.RENEW_BEFORE:
+        return ok(until), der
+    if own:
+        return ok(f"{until}; the agent renews it"), der
+    return warning(f"{until}; renew it, then send the agent SIGHUP"), der
+
+
+def _directory(option: str, directory: Path) -> Finding:
+    place = f"{option} = {directory}"
+    if not os.path.lexists(directory):
+        parent = mounts.nearest_existing(directory)
+        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+            return ok(f"{place}: not there yet; the first start makes it")
+        return error(
+            f"{place}: cannot be made in {parent}; make it for the agent's user, or name another"
+        )
+    try:
+        # It is there, so this makes nothing and only judges.
+        places.prepare(directory, os.geteuid())
+    except StartError as refused:
+        return error(f"{option}: {refused}")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        return error(f"{place}: cannot be written to; run: chmod u+rwx {directory}")
+    return ok(place)
+
+
+def _secrets(path: Path) -> Finding:
+    try:
+        secrets = credentials.read_lines(path)
+    except StartError as unusable:
+        return error(str(unusable))
+    if min(map(len, secrets)) < _SHORT_SECRET:
+        return warning(
+            f"{path}: a secret has less than {_SHORT_SECRET} characters and may be guessed; use a "
+            "long random one (openssl rand -base64 32), here and in XO"
+        )
+    return ok(f"{path}: {len(secrets)} secret{'s' * (len(secrets) > 1)}")
+
+
+def _tokens(path: Path) -> Finding:
+    try:
+        tokens = credentials.read_lines(path)
+    except StartError as unusable:
+        return error(str(unusable))
+    return ok(f"{path}: {len(tokens)} token{'s' * (len(tokens) > 1)}")
+
+
+def _name(settings: Settings) -> Finding:
+    if settings.vm is not None:
+        return ok(f"vm = {settings.vm}")
+    try:
+        kept = credentials.kept_name(settings.state_directory)
+        if kept is not None:
+            return ok(f"vm: {kept}, kept from the first start")
+        return ok(f"vm: {credentials.host_name()}, the host's, from the first start on")
+    except StartError as unusable:
+        return error(str(unusable))

@@ -1,0 +1,1 @@
+"""Small programs that stand between the agent and what it runs: standard library alone."""

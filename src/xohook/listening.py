@@ -1,0 +1,158 @@
+"""The listening sockets: all of them opened, with TLS around each, or none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorSocket,
+    IReactorTime,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from xohook import ports
+from xohook.errors import StartError
+
+if TYPE_CHECKING:
+    from xohook.tls import ServerTLS
+
+# As many as the agent serves at once (docs/configuration.rst); the kernel's net.core.somaxconn
+# may lower it.
+_BACKLOG = 1024
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104 - compared with, not bound
+
+
+def open_listeners(
+    reactor: IReactorSocket,
+    listen: Sequence[str],
+    factory: IProtocolFactory,
+    tls: ServerTLS,
+) -> list[IListeningPort]:
+    """Open every address that the configuration names.
+
+    :param reactor: whose sockets they become; it provides ``IReactorTime`` as well.
+    :param listen: a port number's digits or a Twisted endpoint description, each.
+    :param factory: makes the protocols that speak inside TLS.
+    :param tls: what TLS is served with.
+    :return: the open ports, in the order of ``listen``.
+    :raises StartError: one of them cannot be opened; those that were close in the reactor's next
+        turn.
+    """
+    clock = IReactorTime(reactor)
+    opened: list[IListeningPort] = []
+    try:
+        for entry in listen:
+            wrapped = TLSMemoryBIOFactory(tls, False, factory, clock=clock)
+            if entry.isdecimal():
+                opened.append(_open_port(reactor, int(entry), wrapped))
+            else:
+                opened.append(_open_endpoint(reactor, entry, wrapped))
+    except StartError:
+        for port in opened:
+            port.stopListening()
+        raise
+    return opened
+
+
+def describe(opened: Sequence[IListeningPort]) -> str:
+    """Say for the log where the agent listens.
+
+    :param opened: what :func:`open_listeners` gave.
+    :return: the addresses, for instance ``port 1727 (IPv6 and IPv4)``.
+    """
+    return ", ".join(_describe(port.getHost()) for port in opened)
+
+
+def _describe(address: object) -> str:
+    if isinstance(address, IPv6Address):
+        if address.host == "::":
+            return f"port {address.port} (IPv6 and IPv4)"
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        if address.host == _ANY_IPV4:
+            return f"port {address.port} (IPv4)"
+        return f"{address.host}:{address.port}"
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"")
+    return str(address)
+
+
+def _open_port(
+    reactor: IReactorSocket, number: int, factory: TLSMemoryBIOFactory
+) -> IListeningPort:
+    try:
+        # The reactor duplicates the descriptor, so this one is closed either way.
+        with ports.bind(number) as bound:
+            bound.listen(_BACKLOG)
+            bound.setblocking(False)
+            # Twisted types its wrapping factories as clients' ones; they serve both sides.
+            return reactor.adoptStreamPort(
+                bound.fileno(),
+                bound.family,
+                factory,  # type: ignore[arg-type]
+            )
+    except OSError as error:
+        raise StartError(ports.refusal(f"port {number}", error)) from error
+
+
+def _open_endpoint(
+    reactor: IReactorSocket, entry: str, factory: TLSMemoryBIOFactory
+) -> IListeningPort:
+    # Imported here because the default, a port, does without it.
+    from twisted.internet.endpoints import serverFromString
+
+    kind = entry.partition(":")[0]
+    if kind in {"ssl", "tls"}:
+        raise StartError(
+            f"listen = {entry}: TLS is put around each address already; write tcp: instead, and "
+            "name certificate and private_key in their own options"
+        )
+    try:
+        outcome = _present_outcome(serverFromString(reactor, entry).listen(factory))
+    # A plugin may raise anything about its arguments.
+    except Exception as error:
+        raise _misdescribed(entry, error) from error
+    if outcome is None:
+        raise StartError(
+            f"listen = {entry}: it does not open at once, so the agent cannot know that it will; "
+            "use another kind of endpoint, tcp: for instance"
+        )
+    if not isinstance(outcome, Failure):
+        return outcome
+    cause = outcome.value
+    if isinstance(cause, CannotListenError) and isinstance(cause.socketError, OSError):
+        raise StartError(ports.refusal(entry, cause.socketError)) from cause
+    raise _misdescribed(entry, cause) from cause
+
+
+def _present_outcome(opening: Deferred[IListeningPort]) -> IListeningPort | Failure | None:
+    """Take what a Deferred has come to by now; a port that comes later is closed again."""
+    come: list[IListeningPort | Failure] = []
+    abandoned = False
+
+    def take(outcome: IListeningPort | Failure) -> None:
+        come.append(outcome)
+        if abandoned and not isinstance(outcome, Failure):
+            outcome.stopListening()
+
+    opening.addBoth(take)
+    if come:
+        return come[0]
+    abandoned = True
+    opening.cancel()
+    return None
+
+
+def _misdescribed(entry: str, error: BaseException | None) -> StartError:
+    return StartError(
+        f"listen = {entry}: not an endpoint that can be opened ({error or type(error).__name__}); "
+        "write a port number, or a description such as tcp:1727:interface=192.0.2.10"
+    )

@@ -1,0 +1,310 @@
+"""A child process as a Deferred: bounded, cancellable, its whole group ended, its output drained.
+
+Each child is its own session and process group (setsid(2)), made so by
+:mod:`xohook.guards.launch`, and begins only when it is told to.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from xohook.guards import launch
+from xohook.settings import Account
+
+OUTPUT_KEPT = 64 * 1024
+"""Bytes of a program's output that are kept, the last ones (contract, Configuration)."""
+
+KILL_AFTER = 2.0
+"""Seconds from SIGTERM to SIGKILL (contract, Configuration)."""
+
+GIVE_UP_AFTER = 0.5
+"""Seconds after SIGKILL until nobody waits for the process any more: one that writes to a frozen
+filesystem does not end before the thaw (contract, Configuration)."""
+
+_READS_TO_DRAIN = 16
+"""Reads of 8 KiB that empty a pipe of 64 KiB (pipe(7)) with something to spare."""
+
+_LEFTOVER_POLL = 0.05
+"""Seconds between two looks at a process that is nobody's child here."""
+
+_DEAD = ("Z", "X", "x")
+"""The states of a process that has ended (proc(5))."""
+
+
+class IProcessReactor(IReactorTime, IReactorProcess):
+    """What is needed of a reactor: the time, and processes."""
+
+
+@attrs.frozen
+class Program:
+    """What to run.
+
+    :param arguments: the program and its arguments; no shell is run.
+    :param environment: its whole environment.
+    :param directory: its working directory.
+    :param account: the user to run as, None for the agent's own.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: str
+    account: Account | None
+
+    def orders(self) -> bytes:
+        """Put it into the words of :mod:`xohook.guards.launch`.
+
+        :return: the orders, whole.
+        """
+        account = None
+        if self.account is not None:
+            account = (self.account.uid, self.account.gid, self.account.groups)
+        return marshal.dumps((self.arguments, dict(self.environment), self.directory, account))
+
+
+@attrs.frozen
+class Ended:
+    """How a program ended.
+
+    :param status: its exit status; None where a signal ended it.
+    :param signal: the number of the signal that ended it; None where none did.
+    :param output: the end of what it wrote, at most :data:`OUTPUT_KEPT` bytes.
+    :param dropped: how many bytes before that were thrown away.
+    :param unrunnable: what kept it from running; empty where it ran.
+    """
+
+    status: int | None
+    signal: int | None
+    output: bytes
+    dropped: int
+    unrunnable: str
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it ran and its exit status is 0."""
+        return self.status == 0 and not self.unrunnable
+
+    def describe(self) -> str:
+        """Tell how it ended, with its last line.
+
+        :return: one line for the administrator.
+        """
+        if self.unrunnable:
+            return f"cannot run {self.unrunnable}"
+        how = f"exit status {self.status}"
+        if self.signal is not None:
+            how = f"ended by {signal.Signals(self.signal).name}"
+        lines = self.output.decode(errors="replace").strip().splitlines()
+        return f"{how}: {lines[-1].strip()}" if lines else how
+
+
+class Run(ProcessProtocol):
+    """One run of a program.
+
+    :param reactor: the clock and the source of processes.
+    :raises OSError: where no process can be made.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IProcessReactor) -> None:
+        self._reactor = reactor
+        self._output = bytearray()
+        self._dropped = 0
+        self._report = bytearray()
+        self._ended: Ended | None = None
+        self._waiting: list[Deferred[Ended]] = []
+        self._gone = False
+        self._waiting_gone: list[Deferred[None]] = []
+        self._is_ending = False
+        self._next_step: IDelayedCall | None = None
+        launcher = [sys.executable, "-I", "-S", "-B", launch.__file__]
+        self._transport: Any = reactor.spawnProcess(
+            self, launcher[0], launcher, env={}, childFDs={0: "w", 1: "r", 2: "r"}
+        )
+        self.pid: int = self._transport.pid
+        self.started = start_time(self.pid)
+
+    def begin(self, program: Program) -> None:
+        """Let the process become a program.
+
+        :param program: what to run.
+        """
+        self._transport.write(program.orders())
+        self._transport.closeStdin()
+
+    def when_ended(self) -> Deferred[Ended]:
+        """Wait for the program's end.
+
+        :return: fires with how it ended; cancelling it ends the whole process group.
+        """
+        result: Deferred[Ended] = Deferred(lambda _: self.end())
+        if self._ended is not None:
+            result.callback(self._ended)
+        else:
+            self._waiting.append(result)
+        return result
+
+    def when_gone(self) -> Deferred[None]:
+        """Wait until it makes no sense to wait any more.
+
+        :return: fires when the program has ended, with its whole group where it was told to end;
+            or when even SIGKILL did not end it.
+        """
+        result: Deferred[None] = Deferred(lambda _: None)
+        if self._gone:
+            result.callback(None)
+        else:
+            self._waiting_gone.append(result)
+        return result
+
+    def end(self) -> None:
+        """End the whole process group: SIGTERM, and SIGKILL after :data:`KILL_AFTER` seconds."""
+        if self._is_ending or self._gone:
+            return
+        self._is_ending = True
+        self._signal_group(signal.SIGTERM)
+        self._next_step = self._reactor.callLater(KILL_AFTER, self._kill)
+
+    def outReceived(self, data: bytes) -> None:
+        """Keep the end of the output.
+
+        :param data: some more of it.
+        """
+        self._output += data
+        excess = len(self._output) - OUTPUT_KEPT
+        if excess > 0:
+            del self._output[:excess]
+            self._dropped += excess
+
+    def errReceived(self, data: bytes) -> None:
+        """Keep what the launcher reports.
+
+        :param data: some more of it.
+        """
+        self._report += data[: OUTPUT_KEPT - len(self._report)]
+
+    def processExited(self, reason: Failure) -> None:
+        """Settle how the program ended, whoever else still holds its pipes.
+
+        :param reason: how the process ended, in Twisted's words.
+        """
+        self._drain()
+        value: Any = reason.value
+        self._ended = Ended(
+            status=value.exitCode,
+            signal=value.signal,
+            output=bytes(self._output),
+            dropped=self._dropped,
+            unrunnable=self._report.decode(errors="replace").strip(),
+        )
+        self._transport.loseConnection()
+        if not (self._is_ending and self._group_lives()):
+            self._be_gone()
+        waiting, self._waiting = self._waiting, []
+        for result in waiting:
+            if not result.called:
+                result.callback(self._ended)
+
+    def _drain(self) -> None:
+        for pipe in (1, 2):
+            reader = self._transport.pipes.get(pipe)
+            for _ in range(_READS_TO_DRAIN if reader is not None else 0):
+                before = len(self._output) + self._dropped + len(self._report)
+                reader.doRead()
+                if len(self._output) + self._dropped + len(self._report) == before:
+                    break
+
+    def _kill(self) -> None:
+        self._signal_group(signal.SIGKILL)
+        if self._ended is not None:
+            self._next_step = None
+            self._be_gone()
+        else:
+            self._next_step = self._reactor.callLater(GIVE_UP_AFTER, self._give_up)
+
+    def _give_up(self) -> None:
+        self._log.warn("process {pid} does not end, even by SIGKILL; going on", pid=self.pid)
+        self._next_step = None
+        self._be_gone()
+
+    def _be_gone(self) -> None:
+        if self._next_step is not None:
+            self._next_step.cancel()
+            self._next_step = None
+        self._gone = True
+        waiting, self._waiting_gone = self._waiting_gone, []
+        for result in waiting:
+            if not result.called:
+                result.callback(None)
+
+    def _signal_group(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            # The launcher has not come to setsid(2) yet, or nobody is left.
+            if self._ended is None:
+                os.kill(self.pid, number)
+        except PermissionError:
+            self._log.warn(
+                "process group {pid} cannot be ended: it runs as another user", pid=self.pid
+            )
+
+    def _group_lives(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+async def end_leftover(clock: IReactorTime, pid: int, started: int | None) -> None:
+    """End the process group that an earlier run of the agent left, if it is still the same one.
+
+    :param clock: the clock.
+    :param pid: the number of the process that leads the group.
+    :param started: when that process started, as :func:`start_time` told.
+    """
+
+    def lives() -> bool:
+        return started is not None and start_time(pid) == started
+
+    for number, patience in ((signal.SIGTERM, KILL_AFTER), (signal.SIGKILL, GIVE_UP_AFTER)):
+        if not lives():
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(pid, number)
+        until = clock.seconds() + patience
+        while lives() and clock.seconds() < until:
+            await deferLater(clock, _LEFTOVER_POLL)
+
+
+def start_time(pid: int) -> int | None:
+    """Tell when a process started, which with its number names it for good.
+
+    :param pid: its number.
+    :return: clock ticks since boot (field 22 of ``/proc/PID/stat``, proc(5)); None where there is
+        no such process, or only what is left of one.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in _DEAD else int(fields[18])

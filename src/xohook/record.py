@@ -1,0 +1,122 @@
+"""The record: what is frozen and expected, kept where the next start of the agent finds it.
+
+It lies in the runtime directory, is written before each step and removed when nothing is owed.
+Times in it are those of the monotonic clock, which all processes of one boot share
+(clock_gettime(2)); under another boot id only the thaws count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from xohook.errors import RecordError
+from xohook.files import write_private
+from xohook.strays import Stray
+
+VERSION = 1
+"""The version of the record's form; another one is not understood."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@attrs.frozen
+class Entry:
+    """A participant that something may have to be done for.
+
+    :param name: its name.
+    :param order: its place.
+    :param owed: what the next start needs to thaw it, as the participant told it.
+    :param process: the process of the phase that is under way: ``pid`` and ``started``, or empty.
+    """
+
+    name: str
+    order: int
+    owed: Mapping[str, Any]
+    process: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class State:
+    """All that the record tells.
+
+    :param window: the id of the present window; None where none is open.
+    :param waiting: how many ``/sync`` wait for their answer.
+    :param owed: how many ``/post-sync`` are owed to answers of 200.
+    :param entries: the participants that are not thawed.
+    :param strays: the ``/post-sync`` expected from windows that have ended.
+    """
+
+    window: str | None = None
+    waiting: int = 0
+    owed: int = 0
+    entries: tuple[Entry, ...] = ()
+    strays: tuple[Stray, ...] = ()
+
+
+class Record:
+    """The record's file.
+
+    :param directory: the runtime directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "record.json"
+        self._boot_id = _BOOT_ID.read_text().strip()
+        self._written: State | None = None
+
+    def write(self, state: State) -> None:
+        """Write the record, whole; nothing where it says so already.
+
+        :param state: all that it has to tell.
+        :raises RecordError: where it cannot be written; the old one is as it was.
+        """
+        if state == self._written:
+            return
+        try:
+            if state == State():
+                self.path.unlink(missing_ok=True)
+            else:
+                write_private(self.path, self._encode(state))
+        except OSError as error:
+            raise RecordError(f"cannot write the record {self.path}: {error.strerror}") from error
+        self._written = state
+
+    def read(self) -> State:
+        """Read what an earlier run of the agent left.
+
+        :return: all that it tells; nothing where there is no record.
+        :raises RecordError: where it cannot be read or understood.
+        """
+        try:
+            return self._decode(self.path.read_bytes())
+        except FileNotFoundError:
+            return State()
+        except OSError as error:
+            raise RecordError(f"cannot read the record {self.path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(
+                f"cannot understand the record {self.path}: see what it says is frozen, thaw that"
+                " by hand and remove the file"
+            ) from error
+
+    def _encode(self, state: State) -> bytes:
+        values = {"version": VERSION, "boot_id": self._boot_id, **attrs.asdict(state)}
+        return json.dumps(values).encode()
+
+    def _decode(self, data: bytes) -> State:
+        values = json.loads(data)
+        if values.pop("version") != VERSION:
+            raise ValueError("another version")
+        is_this_boot = values.pop("boot_id") == self._boot_id
+        entries = tuple(Entry(**entry) for entry in values.pop("entries"))
+        strays = tuple(Stray(**stray) for stray in values.pop("strays"))
+        if not is_this_boot:
+            # Processes and monotonic times are those of a boot; requesters have long gone on.
+            entries = tuple(attrs.evolve(entry, process={}) for entry in entries)
+            return State(window=values["window"], entries=entries)
+        return State(entries=entries, strays=strays, **values)

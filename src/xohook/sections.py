@@ -1,0 +1,125 @@
+"""What stands in a configuration's sections, held against the table of options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from xohook.errors import Mistake
+from xohook.ini import Entry, Section
+from xohook.options import AGENT, KINDS, LATER_KINDS, Given, Kind, Schema
+from xohook.values import RefusedError, near
+
+AGENT_SECTION = "xohook"
+"""The name of the agent's own section."""
+
+_PARTICIPANT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LATER = "leave it out; a later release brings it"
+
+
+def misnamed(section: Section) -> Mistake | None:
+    """Say what is wrong with a section's name.
+
+    :param section: a section of any name.
+    :return: the mistake; None where the section is the agent's own or a known kind's.
+    """
+    if section.name == AGENT_SECTION:
+        return None
+    kind, colon, name = section.name.partition(":")
+    if kind in LATER_KINDS:
+        return _about_section(section, f"the kind {kind} is not known yet", _LATER)
+    if kind not in KINDS:
+        known = ", ".join([f"[{AGENT_SECTION}]", *(f"[{kind}:NAME]" for kind in KINDS)])
+        guess = near(kind, [AGENT_SECTION, *KINDS])
+        return _about_section(section, "unknown section", f"{guess}known are {known}")
+    if not colon:
+        return _about_section(section, "the participant has no name", f"[{kind}:NAME]")
+    if _PARTICIPANT_NAME.fullmatch(name) is None:
+        return _about_section(
+            section,
+            f"{name!r} cannot be a participant's name",
+            "1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        )
+    return None
+
+
+def unknown_options(section: Section) -> Iterator[Mistake]:
+    """Find the options that the section's sort does not have.
+
+    :param section: a section that is not misnamed.
+    :return: a mistake for each.
+    """
+    schema = _schema(section)
+    for entry in section.entries:
+        if entry.option in schema.later:
+            yield _about_entry(entry, "not known yet", _LATER)
+        elif entry.option not in schema.options:
+            guess = near(entry.option, schema.options)
+            known = ", ".join(sorted(schema.options))
+            yield _about_entry(entry, "unknown option", f"{guess}known are {known}")
+
+
+def merged(sections: Iterable[Section]) -> dict[str, Section]:
+    """Lay later sections over earlier ones of the same name, option by option.
+
+    :param sections: the sections of all files, in their order.
+    :return: each section by its name, at the place where it stands first.
+    """
+    result: dict[str, Section] = {}
+    for section in sections:
+        under = result.get(section.name, section)
+        entries = {entry.option: entry for entry in (*under.entries, *section.entries)}
+        result[section.name] = attrs.evolve(under, entries=tuple(entries.values()))
+    return result
+
+
+def judged(section: Section) -> tuple[Given, list[Mistake]]:
+    """Convert what a section's known options say; a refused value counts as the default.
+
+    :param section: a merged section that is not misnamed.
+    :return: what it says, and what is wrong with it.
+    """
+    schema = _schema(section)
+    values = {name: option.default for name, option in schema.options.items()}
+    mistakes = []
+    # An empty value is as good as none, so that a drop-in can take an option back.
+    entries = {
+        entry.option: entry
+        for entry in section.entries
+        if entry.value and entry.option in schema.options
+    }
+    for entry in entries.values():
+        try:
+            values[entry.option] = schema.options[entry.option].convert(entry.value)
+        except RefusedError as refused:
+            mistakes.append(_about_entry(entry, refused.problem, refused.allowed))
+    given = Given(values, frozenset(entries))
+    for found in schema.contradictions(given):
+        if found.option is None:
+            mistakes.append(_about_section(section, found.problem, found.allowed))
+        else:
+            mistakes.append(_about_entry(entries[found.option], found.problem, found.allowed))
+    return given, mistakes
+
+
+def kind_of(section: Section) -> Kind:
+    """Tell a participant's kind.
+
+    :param section: a section that is neither misnamed nor the agent's own.
+    :return: the kind.
+    """
+    return KINDS[section.name.partition(":")[0]]
+
+
+def _schema(section: Section) -> Schema:
+    return AGENT if section.name == AGENT_SECTION else kind_of(section).schema
+
+
+def _about_section(section: Section, problem: str, allowed: str) -> Mistake:
+    return Mistake(section.file, section.line, section.name, None, problem, allowed)
+
+
+def _about_entry(entry: Entry, problem: str, allowed: str) -> Mistake:
+    return Mistake(entry.file, entry.line, entry.section, entry.option, problem, allowed)

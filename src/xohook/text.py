@@ -1,0 +1,19 @@
+"""Text that came from others, made safe for a log, an answer or a terminal. Pure."""
+
+from __future__ import annotations
+
+LONGEST = 200
+"""Characters of a foreign text that a line of the log or of an answer holds."""
+
+
+def printable(text: str, longest: int = LONGEST) -> str:
+    """Escape what is not to be printed, and cut what is too long.
+
+    :param text: any text.
+    :param longest: characters that may be left of it.
+    :return: one line without control characters.
+    """
+    shown = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown
+    )

@@ -1,0 +1,186 @@
+"""The hook: ``/sync`` and ``/post-sync`` behind the gate."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from xohook.answers import Answer, Requester
+from xohook.auth import Gate
+from xohook.keeper import Keeper
+from xohook.refusals import Refusals
+from xohook.site import HookRequest
+from xohook.steps import Step
+from xohook.text import printable
+
+TAIL = 1024
+"""Bytes of a participant's output that an answer holds (contract, The control socket)."""
+
+RETRY_AFTER = b"5"
+"""Seconds after which an agent that is shutting down may be back."""
+
+_BODIES = {
+    200: b"Ok",
+    403: b"Forbidden",
+    404: b"Not Found",
+    413: b"Content Too Large",
+    500: b"Internal Error",
+    503: b"Service Unavailable",
+}
+
+
+@implementer(IResource)
+class Plain(Resource):
+    """An answer that says nothing but its status.
+
+    :param status: the HTTP status.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self._status = status
+
+    def render(self, request: HookRequest) -> bytes:
+        """Answer.
+
+        :param request: the request.
+        :return: the body.
+        """
+        request.setResponseCode(self._status)
+        request.setHeader(b"Content-Length", b"%d" % len(_BODIES[self._status]))
+        return _BODIES[self._status]
+
+
+class Guarded(Resource):
+    """The root of the hook: judges every request before anything else is looked at.
+
+    :param gate: the judge; may be exchanged.
+    :param refusals: takes note of those that are refused.
+    """
+
+    def __init__(self, gate: Gate, refusals: Refusals) -> None:
+        super().__init__()
+        self.gate = gate
+        self._refusals = refusals
+
+    def getChildWithDefault(self, path: bytes, request: HookRequest) -> IResource:
+        """Find what answers a request.
+
+        :param path: the whole path, as it came.
+        :param request: the request.
+        :return: a child for a request that may have it; else a refusal.
+        """
+        authorization = request.requestHeaders.getRawHeaders(b"Authorization") or ()
+        verdict = self.gate.judge(request.source, authorization, request.args)
+        if verdict.method is None:
+            self._refusals.note(printable(request.source), verdict.reason)
+            return Plain(403)
+        request.method_of_proof = verdict.method
+        request.channel.trust()
+        if request.has_body:
+            return Plain(413)
+        child = self.children.get(path) if request.method == b"GET" else None
+        return child or Plain(404)
+
+
+class Hook(Resource):
+    """One of the two paths of the hook.
+
+    :param keeper: keeps the window.
+    :param ask: asks it for what the path stands for.
+    """
+
+    isLeaf = True
+
+    def __init__(self, keeper: Keeper, ask: Callable[[Requester], None]) -> None:
+        super().__init__()
+        self._keeper = keeper
+        self._ask = ask
+
+    def render(self, request: HookRequest) -> int:
+        """Ask, and answer when there is an answer.
+
+        :param request: the request.
+        :return: :data:`~twisted.web.server.NOT_DONE_YET`.
+        """
+        is_open = True
+
+        def deliver(answer: Answer) -> None:
+            if is_open:
+                respond(request, answer, self._keeper.steps(answer.window))
+
+        def close(_: object) -> None:
+            nonlocal is_open
+            is_open = False
+            self._keeper.gone(requester)
+
+        requester = Requester(request.source or "a local socket", deliver)
+        request.notifyFinish().addErrback(close)
+        self._ask(requester)
+        return NOT_DONE_YET
+
+
+def make_root(keeper: Keeper, gate: Gate, refusals: Refusals) -> Guarded:
+    """Put the resources together.
+
+    :param keeper: keeps the window.
+    :param gate: judges the requests.
+    :param refusals: takes note of those that are refused.
+    :return: the root.
+    """
+    root = Guarded(gate, refusals)
+    root.putChild(b"/sync", Hook(keeper, keeper.sync))
+    root.putChild(b"/post-sync", Hook(keeper, keeper.post_sync))
+    return root
+
+
+def respond(request: HookRequest, answer: Answer, steps: Sequence[Step]) -> None:
+    """Answer an authenticated request, headers and body in one write.
+
+    :param request: the request.
+    :param answer: what to say.
+    :param steps: how far each participant of that window has come.
+    """
+    request.setResponseCode(answer.status)
+    if answer.status == 503:
+        request.setHeader(b"Retry-After", RETRY_AFTER)
+    if answer.hold is not None and request.channel.persistent:
+        request.setHeader(b"Keep-Alive", b"timeout=%d" % math.ceil(answer.hold))
+    if b"application/json" in (request.getHeader(b"Accept") or b""):
+        request.setHeader(b"Content-Type", b"application/json")
+        body = json.dumps(describe(answer, steps)).encode() + b"\n"
+    else:
+        lines = (printable(line, longest=1000).encode() for line in answer.lines)
+        body = b"\n".join((_BODIES[answer.status], *lines))
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    request.write(body)
+    request.finish()
+
+
+def describe(answer: Answer, steps: Sequence[Step]) -> dict[str, object]:
+    """Tell of a window in plain values.
+
+    :param answer: what is said of it.
+    :param steps: how far each of its participants has come.
+    :return: what ``docs/hook.rst`` describes.
+    """
+    return {
+        "window": answer.window,
+        "state": answer.state,
+        "problems": list(answer.lines),
+        "participants": [
+            {
+                "name": step.name,
+                "phase": step.phase,
+                "outcome": step.freeze_problem or step.thaw_problem or "ok",
+                "seconds": round(step.seconds, 6),
+                "output": step.output[-TAIL:].decode(errors="replace"),
+            }
+            for step in steps
+        ],
+    }

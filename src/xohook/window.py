@@ -1,0 +1,410 @@
+"""The state machine of windows: all transitions are in this file.
+
+It is pure: it does nothing itself but asks its :class:`~xohook.course.Work` to, and takes the
+time from the clock that is passed in. The rules are those of ``docs/hook.rst``; the drawing made
+from it is ``docs/window.svg``.
+
+Answers are delivered when the state is whole: a requester may come back with its next request
+from within the delivery of its answer.
+"""
+
+from __future__ import annotations
+
+from automat import TypeMachineBuilder
+from twisted.logger import Logger
+
+from xohook.answers import Answer, Outcome, Requester
+from xohook.course import Course, Opened
+from xohook.inputs import Windows
+
+LINGER = 60.0
+"""Seconds that a ``/post-sync`` which is not the last leaves to the hold (contract, HTTP)."""
+
+JOIN_SHARE = 0.5
+"""The share of a hold limit that must be left to a hold for a ``/sync`` to join it still."""
+
+_log = Logger()
+
+_machine = TypeMachineBuilder(Windows, Course)
+
+_idle = _machine.state("idle")
+_freezing = _machine.state("freezing")
+_holding = _machine.state("holding")
+_thawing = _machine.state("thawing")
+_stopping = _machine.state("stopping")
+_stopped = _machine.state("stopped")
+
+# A window opens.
+
+
+@_idle.upon(Windows.sync).to(_freezing)
+def _open_window(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.window = Opened(course.new_id(), waiting=[requester])
+    course.await_answer(inputs, requester)
+    _log.info(
+        "window {window} opened by {source}",
+        window=course.open.id,
+        source=requester.source,
+    )
+    course.work.freeze(course.open.id)
+
+
+@_idle.upon(Windows.rehearse).to(_freezing)
+def _open_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
+    course.window = Opened(course.new_id(), rehearser=requester, rehearsal=hold)
+    course.await_answer(inputs, requester)
+    _log.info(
+        "window {window} opened by {source} as a rehearsal",
+        window=course.open.id,
+        source=requester.source,
+    )
+    course.work.freeze(course.open.id)
+
+
+@_idle.upon(Windows.post_sync).loop()
+def _take_stray(inputs: Windows, course: Course, requester: Requester) -> None:
+    stray = course.strays.take(course.clock.seconds())
+    if stray is None:
+        _log.info(
+            "/post-sync from {source}: no window is open, nothing to do",
+            source=requester.source,
+        )
+        course.deliver([requester], Answer(status=200))
+        return
+    _log.info(
+        "/post-sync from {source} belongs to window {window}, which had ended before",
+        source=requester.source,
+        window=stray.window,
+    )
+    course.work.save()
+    line = f"window {stray.window} had ended before: do not trust this snapshot"
+    answer = Answer(
+        status=500 if stray.answered else 200,
+        window=stray.window,
+        state="ended",
+        lines=(line,) if stray.answered else (),
+    )
+    course.deliver([requester], answer)
+
+
+# The freeze, which every requester shares.
+
+
+@_freezing.upon(Windows.sync).loop()
+def _share(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.open.waiting.append(requester)
+    course.await_answer(inputs, requester)
+    _log.info(
+        "/sync from {source} shares the freeze of window {window}",
+        source=requester.source,
+        window=course.open.id,
+    )
+    course.work.save()
+
+
+@_freezing.upon(Windows.post_sync).loop()
+def _leave_freeze_alone(inputs: Windows, course: Course, requester: Requester) -> None:
+    if course.has_strays():
+        course.deliver(
+            [requester], course.says(500, "it may belong to a window that had ended before")
+        )
+    else:
+        course.deliver([requester], course.says(200))
+
+
+@_freezing.upon(Windows.gone).loop()
+def _leave_freeze(inputs: Windows, course: Course, requester: Requester) -> None:
+    window = course.open
+    if requester is window.rehearser:
+        window.rehearser = None
+        course.forget(requester)
+    elif not course.let_leave(requester):
+        return
+    if not window.waiting and window.rehearser is None:
+        inputs._deserted()
+
+
+@_freezing.upon(Windows._deserted).to(_thawing)
+def _cancel(inputs: Windows, course: Course) -> None:
+    why = "the requester closed its connection"
+    course.begin_thaw(Outcome.CANCELLED, why, *course.work.cancel(why))
+
+
+@_freezing.upon(Windows._overdue).to(_thawing)
+def _run_out_of_budget(inputs: Windows, course: Course, requester: Requester) -> None:
+    lines = course.work.cancel("the freeze budget is used up")
+    waiting, course.open.waiting = course.open.waiting, []
+    course.expect(len(waiting), answered=False)
+    answer = course.says(500, *lines)
+    course.begin_thaw(Outcome.FAILED, *lines)
+    course.deliver(waiting, answer)
+
+
+@_freezing.upon(Windows.freeze_failed).to(_thawing)
+def _undo(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
+    course.begin_thaw(Outcome.FAILED, *lines)
+
+
+@_freezing.upon(Windows.let_go).to(_thawing)
+def _break_freeze(inputs: Windows, course: Course, line: str) -> None:
+    course.work.cancel("another participant has let go")
+    course.begin_thaw(Outcome.BROKEN, line)
+
+
+@_freezing.upon(Windows.frozen).to(_holding)
+def _hold(inputs: Windows, course: Course) -> None:
+    window = course.open
+    window.state = "holding"
+    if window.waiting:
+        waiting, window.waiting = window.waiting, []
+        course.deliver(waiting, course.admit(inputs, len(waiting)))
+        return
+    window.end = course.clock.callLater(window.rehearsal, inputs._rehearsed)
+    course.work.save()
+
+
+# The hold, which others may join.
+
+
+@_holding.upon(Windows.sync).loop()
+def _join(inputs: Windows, course: Course, requester: Requester) -> None:
+    window = course.open
+    course.await_answer(inputs, requester)
+    if window.answered and course.most_left() < JOIN_SHARE * course.limits.hold_limit:
+        course.queue.append(requester)
+        _log.info(
+            "/sync from {source} is too late to join window {window} and waits for its end",
+            source=requester.source,
+            window=window.id,
+        )
+        course.work.save()
+        return
+    _log.info(
+        "/sync from {source} joins window {window}", source=requester.source, window=window.id
+    )
+    if not window.answered:
+        course.hold_for(inputs, course.limits.hold_limit)
+    window.joining.append(requester)
+    course.work.save()
+    if not window.flushing:
+        course.next_flush(inputs)
+
+
+@_holding.upon(Windows.flushed).loop()
+def _admit_joined(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
+    window = course.open
+    joined, window.flushing = window.flushing, []
+    if lines:
+        course.expect(len(joined), answered=False)
+        course.work.save()
+        answer = course.says(500, *lines)
+    else:
+        answer = course.admit(inputs, len(joined))
+    course.next_flush(inputs)
+    course.deliver(joined, answer)
+
+
+@_holding.upon(Windows.post_sync).loop()
+def _count_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
+    window = course.open
+    if course.has_strays():
+        inputs._ambiguous_post_sync(requester)
+    elif not window.owed:
+        course.deliver([requester], course.says(200))
+    elif window.owed == 1 and not window.joining and not window.flushing:
+        inputs._last_post_sync(requester)
+    else:
+        window.owed -= 1
+        assert window.end is not None
+        left = window.end.getTime() - course.clock.seconds()
+        course.hold_for(inputs, min(left, LINGER))
+        course.work.save()
+        course.deliver([requester], course.says(200))
+
+
+@_holding.upon(Windows._last_post_sync).to(_thawing)
+def _end_synced(inputs: Windows, course: Course, requester: Requester) -> None:
+    window = course.open
+    window.owed = 0
+    window.closing.append(requester)
+    course.begin_thaw(Outcome.SYNCED)
+
+
+@_holding.upon(Windows._all_came).to(_thawing)
+def _end_when_all_came(inputs: Windows, course: Course) -> None:
+    if course.open.answered:
+        course.begin_thaw(Outcome.SYNCED)
+    else:
+        course.begin_thaw(Outcome.FAILED, "who joined the rehearsal could not be served")
+
+
+@_holding.upon(Windows._ambiguous_post_sync).to(_thawing)
+def _end_ambiguous(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.open.closing.append(requester)
+    course.end_hold(Outcome.AMBIGUOUS, "a /post-sync may have been another window's")
+
+
+@_holding.upon(Windows._limit_passed).to(_thawing)
+def _expire(inputs: Windows, course: Course) -> None:
+    missing = course.open.owed
+    course.end_hold(Outcome.EXPIRED, f"the hold ended with {missing} /post-sync missing")
+
+
+@_holding.upon(Windows._rehearsed).to(_thawing)
+def _end_rehearsal(inputs: Windows, course: Course) -> None:
+    course.begin_thaw(Outcome.REHEARSED)
+
+
+@_holding.upon(Windows.let_go).to(_thawing)
+def _break_hold(inputs: Windows, course: Course, line: str) -> None:
+    course.end_hold(Outcome.BROKEN, line)
+
+
+@_holding.upon(Windows._deserted).to(_thawing)
+def _cancel_rehearsal(inputs: Windows, course: Course) -> None:
+    course.begin_thaw(Outcome.CANCELLED, "who rehearsed went away")
+
+
+@_holding.upon(Windows.gone).loop()
+def _leave_hold(inputs: Windows, course: Course, requester: Requester) -> None:
+    window = course.open
+    if requester is window.rehearser:
+        window.rehearser = None
+        course.forget(requester)
+        if not (window.answered or window.joining or window.flushing):
+            inputs._deserted()
+        return
+    was_flushing = requester in window.flushing
+    if course.let_leave(requester) and was_flushing:
+        course.stop_flush(inputs)
+
+
+@_holding.upon(Windows._overdue).loop()
+def _give_up_join(inputs: Windows, course: Course, requester: Requester) -> None:
+    was_flushing = requester in course.open.flushing
+    if course.let_leave(requester):
+        answer = course.says(500, "the freeze budget is used up")
+        if was_flushing:
+            course.stop_flush(inputs)
+        course.deliver([requester], answer)
+
+
+# The thaw, which nothing stops.
+
+
+@_thawing.upon(Windows.sync).loop()
+def _wait_for_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.queue.append(requester)
+    course.await_answer(inputs, requester)
+    course.work.save()
+
+
+@_thawing.upon(Windows.post_sync).loop()
+def _wait_with_stray(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.late.append(requester)
+
+
+@_thawing.upon(Windows.gone).loop()
+@_stopping.upon(Windows.gone).loop()
+def _leave_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.let_leave(requester)
+
+
+@_thawing.upon(Windows._overdue).loop()
+def _answer_before_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
+    window = course.open
+    if requester in window.waiting:
+        waiting, window.waiting = window.waiting, []
+        course.expect(len(waiting), answered=False)
+        course.work.save()
+        course.deliver(waiting, course.says(500, *window.lines))
+    elif course.let_leave(requester):
+        course.deliver([requester], course.says(500, "the window before it was not thawed in time"))
+
+
+@_thawing.upon(Windows.thawed).to(_idle)
+def _close_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
+    deliver = course.close(lines)
+    deliver()
+    late, course.late = course.late, []
+    queue, course.queue = course.queue, []
+    for requester in late:
+        inputs.post_sync(requester)
+    for requester in queue:
+        inputs.sync(requester)
+
+
+# The end.
+
+
+@_idle.upon(Windows.stop).to(_stopped)
+def _stop_idle(inputs: Windows, course: Course) -> None:
+    course.work.stopped()
+
+
+@_freezing.upon(Windows.stop).to(_stopping)
+def _stop_freeze(inputs: Windows, course: Course) -> None:
+    why = "the agent is shutting down"
+    course.begin_thaw(Outcome.STOPPED, why, *course.work.cancel(why))
+
+
+@_holding.upon(Windows.stop).to(_stopping)
+def _stop_hold(inputs: Windows, course: Course) -> None:
+    course.end_hold(Outcome.STOPPED, "the agent is shutting down")
+
+
+@_stopping.upon(Windows.thawed).to(_stopped)
+def _close_last_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
+    deliver = course.close(lines)
+    unserved = [*course.late, *course.queue]
+    course.expect(len(course.queue), answered=False)
+    course.late, course.queue = [], []
+    course.work.save()
+    course.work.stopped()
+    deliver()
+    course.deliver(unserved, course.says(503))
+
+
+@_stopping.upon(Windows._overdue).loop()
+def _refuse_overdue(inputs: Windows, course: Course, requester: Requester) -> None:
+    if course.let_leave(requester):
+        course.deliver([requester], course.says(503))
+
+
+@_stopping.upon(Windows.sync).loop()
+@_stopped.upon(Windows.sync).loop()
+def _refuse_sync(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.expect(1, answered=False)
+    course.work.save()
+    course.deliver([requester], course.says(503))
+
+
+@_stopping.upon(Windows.post_sync).loop()
+@_stopped.upon(Windows.post_sync).loop()
+def _refuse_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.strays.take(course.clock.seconds())
+    course.work.save()
+    course.deliver([requester], course.says(503))
+
+
+@_freezing.upon(Windows.rehearse).loop()
+@_holding.upon(Windows.rehearse).loop()
+@_thawing.upon(Windows.rehearse).loop()
+@_stopping.upon(Windows.rehearse).loop()
+@_stopped.upon(Windows.rehearse).loop()
+def _refuse_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
+    course.deliver([requester], course.says(503, "a window is open, or the agent is shutting down"))
+
+
+# What comes when it makes no difference any more.
+
+_thawing.upon(Windows.stop).to(_stopping).returns(None)
+_stopping.upon(Windows.stop).loop().returns(None)
+_stopped.upon(Windows.stop).loop().returns(None)
+_idle.upon(Windows.gone).loop().returns(None)
+_stopped.upon(Windows.gone).loop().returns(None)
+_thawing.upon(Windows.let_go).loop().returns(None)
+_stopping.upon(Windows.let_go).loop().returns(None)
+
+new_windows = _machine.build()
+"""Make the machine over a :class:`~xohook.course.Course`; it has no window open."""

@@ -1,0 +1,1 @@
+"""Tests against real sockets, processes and files, and what they share."""

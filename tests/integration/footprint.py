@@ -1,0 +1,59 @@
+"""What a running process takes up, read from ``/proc`` (proc(5))."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Footprint:
+    """One look at a process.
+
+    :param resident: resident memory (VmRSS), in kB.
+    :param proportional: its share of that memory, pages it shares counted in part (Pss), in kB.
+    :param files: the number of open files.
+    :param threads: the number of threads.
+    :param children: the number of child processes, those that ended and wait to be reaped too.
+    """
+
+    resident: int
+    proportional: int
+    files: int
+    threads: int
+    children: int
+
+    @classmethod
+    def of(cls, pid: int) -> Footprint:
+        """Look at a process.
+
+        :param pid: its number.
+        :return: what it takes up at this moment.
+        """
+        process = Path("/proc") / str(pid)
+        return cls(
+            resident=_kilobytes(process / "status", "VmRSS"),
+            proportional=_kilobytes(process / "smaps_rollup", "Pss"),
+            files=len(list((process / "fd").iterdir())),
+            threads=len(list((process / "task").iterdir())),
+            children=len(children(pid)),
+        )
+
+
+def children(pid: int) -> list[int]:
+    """List a process's children.
+
+    :param pid: the process's number.
+    :return: their numbers; children of children are not among them.
+    """
+    threads = (Path("/proc") / str(pid) / "task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def _kilobytes(path: Path, field: str) -> int:
+    found = re.search(rf"^{field}:\s+(\d+) kB$", path.read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{path} has no {field}")
+    return int(found.group(1))

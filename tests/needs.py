@@ -1,0 +1,41 @@
+"""What a test needs of the machine: skipped without it, but failed where all of it must be there.
+
+A continuous integration run (``CI=true`` in the environment) promises every program and every
+right, so that there a missing one is a mistake and not a reason to pass over a test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from unittest import SkipTest
+
+
+def program(name: str) -> str:
+    """Find a program that a test runs.
+
+    :param name: the program's name.
+    :return: its path.
+    :raises SkipTest: it is not installed.
+    :raises AssertionError: it is not installed, and this is a continuous integration run.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise _missing(f"the program {name} is not installed")
+    return path
+
+
+def root() -> None:
+    """See that the test runs as root.
+
+    :raises SkipTest: it does not.
+    :raises AssertionError: it does not, and this is a continuous integration run.
+    """
+    if os.geteuid() != 0:
+        raise _missing("only root can do this")
+
+
+def _missing(what: str) -> Exception:
+    if os.environ.get("CI") == "true":
+        return AssertionError(f"{what}, and CI=true promises that everything is there")
+    return SkipTest(what)

@@ -1,0 +1,125 @@
+"""The directories that the agent keeps its things in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import skipUnless
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xohook.errors import StartError
+from xohook.places import prepare, runtime_directory, state_directory
+
+as_root = skipUnless(os.geteuid() == 0, "only root can give files away")
+
+
+class StateDirectoryTests(SynchronousTestCase):
+    """Where what outlives a boot is kept."""
+
+    def test_order(self) -> None:
+        """The variable of systemd wins over root's place, XDG's over the home's."""
+        for environ, uid, expected in [
+            ({"STATE_DIRECTORY": "/a:/b", "XDG_STATE_HOME": "/c"}, 0, "/a"),
+            ({"STATE_DIRECTORY": "/a", "HOME": "/h"}, 7, "/a"),
+            ({"XDG_STATE_HOME": "/c", "HOME": "/h"}, 0, "/var/lib/xohook"),
+            ({"XDG_STATE_HOME": "/c", "HOME": "/h"}, 7, "/c/xohook"),
+            ({"HOME": "/h"}, 7, "/h/.local/state/xohook"),
+            ({}, 7, "/var/tmp/xohook-7"),
+        ]:
+            self.assertEqual(state_directory(environ, uid), Path(expected))
+
+    def test_not_absolute(self) -> None:
+        """Values that are empty or relative are as good as none."""
+        environ = {"STATE_DIRECTORY": "", "XDG_STATE_HOME": "c", "HOME": "h"}
+        self.assertEqual(state_directory(environ, 7), Path("/var/tmp/xohook-7"))
+
+
+class RuntimeDirectoryTests(SynchronousTestCase):
+    """Where what ends with the boot is kept."""
+
+    def test_order(self) -> None:
+        """The variable of systemd wins over root's place, XDG's over the one in ``/tmp``."""
+        for environ, uid, expected in [
+            ({"RUNTIME_DIRECTORY": "/a:/b", "XDG_RUNTIME_DIR": "/c"}, 0, "/a"),
+            ({"XDG_RUNTIME_DIR": "/c"}, 0, "/run/xohook"),
+            ({"XDG_RUNTIME_DIR": "/c"}, 7, "/c/xohook"),
+            ({"XDG_RUNTIME_DIR": "c"}, 7, "/tmp/xohook-7"),
+            ({}, 7, "/tmp/xohook-7"),
+        ]:
+            self.assertEqual(runtime_directory(environ, uid), Path(expected))
+
+
+class PrepareTests(SynchronousTestCase):
+    """Making a directory ready."""
+
+    def setUp(self) -> None:
+        self.top = Path(self.mktemp()).absolute()
+        self.top.mkdir(mode=0o755)
+        self.directory = self.top / "a/b"
+        self.uid = os.geteuid()
+
+    def refused(self, uid: int) -> str:
+        """Have the directory refused, and tell the words."""
+        with self.assertRaises(StartError) as caught:
+            prepare(self.directory, uid)
+        self.assertIn(str(self.directory), str(caught.exception))
+        return str(caught.exception)
+
+    def test_made(self) -> None:
+        """A directory that is not there is made with its parents, for its owner alone."""
+        prepare(self.directory, self.uid)
+        self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
+
+    def test_there_already(self) -> None:
+        """A directory that others may only read is taken as it is."""
+        self.directory.mkdir(parents=True)
+        self.directory.chmod(0o755)
+        prepare(self.directory, self.uid)
+        self.assertEqual(self.directory.stat().st_mode & 0o777, 0o755)
+
+    def test_own_link(self) -> None:
+        """A symbolic link of one's own to such a directory is followed."""
+        (self.top / "elsewhere").mkdir(mode=0o700)
+        self.directory.parent.mkdir()
+        self.directory.symlink_to(self.top / "elsewhere")
+        prepare(self.directory, self.uid)
+
+    def test_file(self) -> None:
+        """A file in its place is refused."""
+        self.directory.parent.mkdir()
+        self.directory.touch()
+        self.assertIn("is not a directory", self.refused(self.uid))
+
+    def test_file_above(self) -> None:
+        """A file in a parent's place is refused."""
+        self.directory.parent.touch()
+        self.assertIn("cannot be made: Not a directory", self.refused(self.uid))
+
+    def test_others_write(self) -> None:
+        """A directory that the group or others may write to is refused."""
+        self.directory.mkdir(parents=True)
+        for mode in (0o770, 0o702):
+            self.directory.chmod(mode)
+            self.assertIn(f"(mode {mode:04o})", self.refused(self.uid))
+
+    def test_anothers(self) -> None:
+        """A directory of another user's is refused."""
+        self.directory.mkdir(mode=0o700, parents=True)
+        self.assertIn(f"belongs to user {self.uid}", self.refused(self.uid + 1))
+
+    @as_root
+    def test_anothers_as_root(self) -> None:
+        """Root may use another user's directory."""
+        self.directory.mkdir(mode=0o700, parents=True)
+        os.chown(self.directory, 1234, 1234)
+        prepare(self.directory, 0)
+
+    @as_root
+    def test_anothers_link(self) -> None:
+        """A symbolic link that another user made is refused, even to a directory of one's own."""
+        (self.top / "elsewhere").mkdir(mode=0o700)
+        self.directory.parent.mkdir()
+        self.directory.symlink_to(self.top / "elsewhere")
+        os.chown(self.directory, 1234, 1234, follow_symlinks=False)
+        self.assertIn("symbolic link of user 1234", self.refused(0))
