@@ -169,7 +169,7 @@ class Keeper:
         :param why: the reason.
         :return: a line for each participant that was not done.
         """
-        undone = [step for step in self._steps if step.phase in ("waiting", "freezing")]
+        undone = [step for step in self._steps if step.phase == "freezing"]
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.cancel()

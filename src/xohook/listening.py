@@ -146,8 +146,8 @@ def _present_outcome(opening: Deferred[IListeningPort]) -> IListeningPort | Fail
     opening.addBoth(take)
     if come:
         return come[0]
+    # It is not cancelled: Twisted would then drop the port that comes, still open.
     abandoned = True
-    opening.cancel()
     return None
 
 

@@ -15,17 +15,26 @@ from pathlib import Path
 from tests import needs
 from tests.certificates import make
 from tests.integration.agent import free_port
+from twisted.internet import endpoints
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.interfaces import IListeningPort, IReactorSocket, IReactorTCP, IReactorTime
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorSocket,
+    IReactorTCP,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from xohook.errors import StartError
 from xohook.listening import describe, open_listeners
@@ -55,6 +64,17 @@ class Listener(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.done.callback(self.heard)
+
+
+@implementer(IStreamServerEndpoint)
+class SlowEndpoint:
+    """Opens when the test says so."""
+
+    def __init__(self, opening: Deferred[IListeningPort]) -> None:
+        self.opening = opening
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        return self.opening
 
 
 def number_of(port: IListeningPort) -> int:
@@ -155,16 +175,16 @@ class OpenListenersTests(TestCase):
             text = self.refuse(entry)
             self.assertIn(f"listen = {entry}: not an endpoint", text)
 
-    def test_too_late(self) -> None:
+    async def test_too_late(self) -> None:
         """An endpoint that does not open at once is refused, and closed should it open later."""
-        opening: Deferred[IListeningPort] = Deferred(lambda cancelled: None)
-        endpoint = SlowEndpoint(opening)
-        self.patch(endpoints, "serverFromString", lambda reactor, entry: endpoint)
+        opening: Deferred[IListeningPort] = Deferred()
+        self.patch(endpoints, "serverFromString", lambda reactor, entry: SlowEndpoint(opening))
         self.assertIn("listen = slow: it does not open at once", self.refuse("slow"))
-        late = IReactorTCP(global_reactor).listenTCP(0, Factory(), interface="127.0.0.1")
+        late = IReactorTCP(global_reactor).listenTCP(0, ServerFactory(), interface="127.0.0.1")
         number = number_of(late)
         opening.callback(late)
-        self.assertFalse(late.connected, number)
+        await deferLater(IReactorTime(global_reactor), 0)
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", number))
 
     def test_tls_twice(self) -> None:
         """TLS inside TLS is refused."""
