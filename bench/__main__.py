@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
+
 from tests.integration.agent import Agent
 from tests.integration.example_server import PAGE, ExampleServer
 from tests.integration.footprint import Footprint

@@ -10,11 +10,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from soak.growth import Sample, growth
 from tests.integration.agent import Agent, eventually
 from tests.integration.footprint import Footprint
 from tests.integration.hook_client import Connection, insecure_context
-
-from soak.growth import Sample, growth
 
 #: How many samples are taken; 10,000 windows give one every 500.
 SAMPLES = 20

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
 from soak.growth import TOLERANCE, Sample, growth
 from tests.integration.footprint import Footprint
-from twisted.trial.unittest import SynchronousTestCase
 
 QUIET = Sample(
     windows=500,

@@ -17,7 +17,6 @@ from twisted.web.resource import IResource
 
 from xohook.auth import parse_address
 from xohook.connections import Connections
-from xohook.text import printable
 
 STRANGER_PATIENCE = 10.0
 """Seconds in which a connection must have proved itself, its TLS handshake included."""
@@ -83,25 +82,62 @@ class HookChannel(http.HTTPChannel):
         """Close a connection whose time is up."""
         self.loseConnection()
 
-    def lineReceived(self, line: bytes) -> None:
-        """Take a line of a request, unless the connection is being closed.
+    def dataReceived(self, data: bytes) -> None:
+        """Take what came, unless the connection is being closed: nothing is heard after that.
 
-        :param line: the line.
+        :param data: the bytes.
         """
-        if not self.is_closing:
-            super().lineReceived(line)
+        if self.is_closing:
+            return
+        super().dataReceived(data)
+        # What is kept here has no line end yet; a line feed in it never becomes part of one, and
+        # the line would be waited for in vain.
+        if self.line_mode and not self.is_closing and b"\n" in self._buffer:
+            self._respondToBadRequestAndDisconnect()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Keep what comes before a request is answered; nobody has much to say then.
+
+        Twisted would stop reading, and so not notice that the requester goes away.
+
+        :param data: the bytes.
+        """
+        if sum(map(len, self._dataBuffer), len(data)) > self.totalHeadersSize:
+            self.abort()
+        else:
+            super().rawDataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is too long as any malformed request.
+
+        :param line: its beginning.
+        """
+        self._respondToBadRequestAndDisconnect()
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header.
+
+        :param line: the header.
+        :return: whether it is a good one; the request is refused otherwise.
+        """
+        try:
+            good: bool = super().headerReceived(line)
+        except ValueError:
+            # A length of more digits than Python makes a number of (sys.set_int_max_str_digits).
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return good
 
     def allHeadersReceived(self) -> None:
         """Cut off a body: the request is answered without it, and the connection closed."""
         request = self.requests[-1]
         request.has_body = self.length != 0
-        if request.has_body:
-            self.length = 0
-            request.requestHeaders.removeHeader(b"Expect")
+        self.length = 0
+        # No body is wanted; Twisted would send "100 Continue" before it asks whether one is.
+        request.requestHeaders.removeHeader(b"Expect")
         super().allHeadersReceived()
         if request.has_body:
-            self.persistent = False
-            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            request.be_last()
 
     def loseConnection(self) -> None:
         """Close the connection, for good if the other side does not."""
@@ -122,6 +158,8 @@ class HookRequest(server.Request):
     defaultContentType = b"text/plain; charset=utf-8"
     has_body = False
     method_of_proof = ""
+    name = "another path or method"
+    """What the log calls it; what stands in a request may hold a credential."""
 
     @property
     def raw_path(self) -> bytes:
@@ -134,6 +172,11 @@ class HookRequest(server.Request):
         """The address that it came from; empty where it has none."""
         host = getattr(self.getClientAddress(), "host", "")
         return str(parse_address(host) or host)
+
+    def be_last(self) -> None:
+        """Let the connection close after this request's answer."""
+        self.channel.persistent = False
+        self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
 
     def process(self) -> None:
         """Find the resource by the path as it came, and render it."""
@@ -181,16 +224,15 @@ class HookSite(server.Site):
 
     # Every request of this site is of its own class.
     def log(self, request: HookRequest) -> None:  # type: ignore[override]
-        """Tell the log of an authenticated request; its query string is a credential.
+        """Tell the log of an authenticated request.
 
         :param request: the request, answered.
         """
         if request.method_of_proof:
             self._log.info(
-                "{source} {method} {path} {code} ({proof})",
+                "{source} {name} {code} ({proof})",
                 source=request.source,
-                method=printable(request.method.decode("latin-1")),
-                path=printable(request.raw_path.decode("latin-1")),
+                name=request.name,
                 code=request.code,
                 proof=request.method_of_proof,
             )

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE, Answer, Connection, bearer
-from twisted.trial.unittest import SynchronousTestCase
 
 #: Seconds between two looks at something that gives no sign of its own.
 GLANCE = 0.01

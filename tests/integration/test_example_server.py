@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
 from tests import needs
 from tests.integration.agent import Agent
 from tests.integration.example_server import PAGE, ExampleServer
 from tests.integration.hook_client import NO_HEADERS, Answer, Connection, bearer
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 #: CONNECT is not here, as it names no path; nor what is no method to node, which answers 400.
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND")

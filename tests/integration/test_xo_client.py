@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.integration import xo_client
 from tests.integration.agent import Agent
-from twisted.trial.unittest import SynchronousTestCase
 
 SNAPSHOT = ["VM.snapshot begins", "VM.snapshot ends"]
 CHECKPOINT = ["VM.checkpoint begins", "VM.checkpoint ends"]

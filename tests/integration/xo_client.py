@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 import attrs
+from twisted.trial.unittest import SkipTest
+
 from tests import needs
 from tests.integration.hook_client import PATIENCE
-from twisted.trial.unittest import SkipTest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(__file__).with_name("xo")

@@ -1,0 +1,83 @@
+# make run: the agent, in the foreground. make test: all tests. Both make what they need.
+# Another Python: make run PYTHON=python3.12. Another place for what is made: VENV=DIRECTORY.
+
+PYTHON = python3
+VENV = .venv
+CONFIG = etc/xohook.ini
+TRIAL = -j2
+
+BIN = $(VENV)/bin
+SOURCES := pyproject.toml README.rst LICENSE $(shell find src twisted -name '*.py' -o -name py.typed)
+DRAWING = docs/window.svg
+
+.PHONY: run test lint types coverage bench soak docs news wheel clean
+
+run: $(VENV)/with-agent
+	@echo
+	@$(BIN)/xohook setup -c $(CONFIG)
+	@echo
+	@exec $(BIN)/twistd -n --pidfile= xohook -c $(CONFIG)
+
+test: $(VENV)/with-test
+	$(BIN)/python -m twisted.trial $(TRIAL) tests
+
+lint: $(VENV)/with-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/with-dev
+	$(BIN)/mypy
+
+# Branch coverage of the pure modules that pyproject.toml lists, by the tests beside them.
+coverage: $(VENV)/with-test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m twisted.trial --temp-directory=_trial_temp_coverage \
+		$(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+bench: $(VENV)/with-test
+	$(BIN)/python -m bench
+
+soak: $(VENV)/with-test
+	$(BIN)/python -m soak
+
+docs: $(DRAWING)
+
+$(DRAWING): src/xohook/window.py src/xohook/inputs.py docs/draw_window.py | $(VENV)/with-dev
+	$(BIN)/python docs/draw_window.py
+
+news: $(VENV)/with-dev
+	$(BIN)/towncrier build --draft
+
+wheel: $(VENV)/with-agent
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv build dist _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis .cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
+
+# A stamp is made when its step has succeeded, so that one which broke off is made again.
+# What has the development's tools has the tests' too, and what has those has the agent.
+$(VENV)/with-agent: $(VENV)/made $(SOURCES)
+	$(BIN)/pip install --quiet .
+	@touch $@
+
+$(VENV)/with-test: $(VENV)/made $(SOURCES)
+	$(BIN)/pip install --quiet '.[test]'
+	@touch $@ $(VENV)/with-agent
+
+$(VENV)/with-dev: $(VENV)/made $(SOURCES)
+	$(BIN)/pip install --quiet '.[dev]'
+	@touch $@ $(VENV)/with-test $(VENV)/with-agent
+
+$(VENV)/made:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo 'There is no $(PYTHON) here: apt install python3, or name one: PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo '$(PYTHON) is older than 3.10, which xohook needs: name another, PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo '$(PYTHON) cannot make virtual environments: apt install $(notdir $(PYTHON))-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

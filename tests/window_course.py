@@ -1,0 +1,214 @@
+"""A machine of windows with nothing around it: its work and its answers are noted in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.task import Clock
+
+from xohook.answers import Answer, Outcome, Requester
+from xohook.course import Course, Limits
+from xohook.strays import Stray, Strays
+from xohook.window import new_windows
+
+BUDGET = 50.0
+"""Seconds of freeze budget in a scene."""
+
+LIMIT = 120.0
+"""Seconds of hold limit in a scene."""
+
+
+class NotedWork:
+    """A :class:`~xohook.course.Work` that notes what it is asked for, and holds it to its order.
+
+    :param scene: where the notes go, and whose machine is told of an end.
+    :param at_once: whether all that is asked for is done before the call returns.
+    """
+
+    def __init__(self, scene: Scene, at_once: bool) -> None:
+        self._scene = scene
+        self.at_once = at_once
+        self.under_way = ""
+        self.is_frozen = False
+        self.saved: tuple[int, int] = (0, 0)
+
+    @property
+    def state(self) -> str:
+        """What an onlooker would call the state."""
+        if self.under_way in ("freeze", "thaw"):
+            return {"freeze": "freezing", "thaw": "thawing"}[self.under_way]
+        return "holding" if self.is_frozen else "idle"
+
+    def freeze(self, window: str) -> None:
+        """Note it; nothing may be frozen."""
+        assert self.state == "idle", self.state
+        self._begin("freeze", f"freeze {window}")
+
+    def flush(self, window: str) -> None:
+        """Note it; everything must be frozen."""
+        assert (self.state, self.under_way) == ("holding", ""), self.under_way
+        self._begin("flush", f"flush {window}")
+
+    def thaw(self, outcome: Outcome) -> None:
+        """Note it; nothing may be under way."""
+        assert not self.under_way, self.under_way
+        self._begin("thaw", f"thaw {outcome.value}")
+
+    def cancel(self, why: str) -> tuple[str, ...]:
+        """Note it; a freeze or a flush must be under way."""
+        assert self.under_way in ("freeze", "flush"), self.under_way
+        self._scene.note(f"cancel {self.under_way}")
+        self.under_way = ""
+        return (f"p: not frozen: {why}",)
+
+    def save(self) -> None:
+        """Keep what is owed and expected as it is now."""
+        self.saved = self._scene.debts()
+
+    def closed(self, outcome: Outcome, lines: tuple[str, ...]) -> None:
+        """Note it."""
+        self._scene.note("; ".join((f"closed {outcome.value}", *lines)))
+
+    def stopped(self) -> None:
+        """Note it; nothing may be frozen."""
+        assert self.state == "idle", self.state
+        self._scene.note("stopped")
+
+    def finish(self, *lines: str) -> None:
+        """Tell the machine that what is under way is done.
+
+        :param lines: what went wrong in it.
+        """
+        work, self.under_way = self.under_way, ""
+        windows = self._scene.windows
+        if work == "freeze" and lines:
+            windows.freeze_failed(lines)
+        elif work == "freeze":
+            self.is_frozen = True
+            windows.frozen()
+        elif work == "flush":
+            windows.flushed(lines)
+        else:
+            assert work == "thaw", "nothing is under way"
+            self.is_frozen = False
+            windows.thawed(lines)
+
+    def _begin(self, work: str, note: str) -> None:
+        self.under_way = work
+        self._scene.note(note)
+        if self.at_once:
+            self.finish()
+
+
+class Scene:
+    """A machine and those who ask something of it; what happens is noted in order.
+
+    :param at_once: whether all work is done before the call returns.
+    :param strays: the ``/post-sync`` expected from an earlier run.
+    """
+
+    def __init__(self, *, at_once: bool = False, strays: tuple[Stray, ...] = ()) -> None:
+        self.clock = Clock()
+        self.work = NotedWork(self, at_once)
+        self.strays = Strays(strays)
+        self.windows_opened = 0
+        self.course = Course(
+            self.clock, self.work, Limits(BUDGET, LIMIT), self._new_id, self.strays
+        )
+        self.windows = new_windows(self.course)
+        self.answers: dict[str, Answer] = {}
+        self.then: dict[str, Callable[[], None]] = {}
+        self.on_answer: Callable[[str, Answer], None] = lambda name, answer: None
+        self._requesters: dict[str, Requester] = {}
+        self._events: list[str] = []
+        self.work.save()
+
+    def note(self, event: str) -> None:
+        """Note an event.
+
+        :param event: what happened.
+        """
+        self._events.append(event)
+
+    def events(self) -> list[str]:
+        """Tell what has happened since this was asked last.
+
+        :return: the events in their order.
+        """
+        events, self._events = self._events, []
+        return events
+
+    def debts(self) -> tuple[int, int]:
+        """Tell how many ``/post-sync`` are still to come.
+
+        :return: those owed to the present window, and those expected beyond it.
+        """
+        window = self.course.window
+        return window.owed if window else 0, len(self.strays.present(self.clock.seconds()))
+
+    def sync(self, name: str) -> None:
+        """Have somebody ask for ``/sync``.
+
+        :param name: who it is, in the notes; each name asks once.
+        """
+        self.windows.sync(self._requester(name))
+
+    def post_sync(self, name: str) -> None:
+        """Have somebody ask for ``/post-sync``.
+
+        :param name: who it is, in the notes; each name asks once.
+        """
+        self.windows.post_sync(self._requester(name))
+
+    def rehearse(self, name: str, hold: float) -> None:
+        """Have somebody ask for a rehearsal.
+
+        :param name: who it is, in the notes; each name asks once.
+        :param hold: seconds of hold.
+        """
+        self.windows.rehearse(self._requester(name), hold)
+
+    def gone(self, name: str) -> None:
+        """Have a requester close its connection.
+
+        :param name: who it is.
+        """
+        self.windows.gone(self._requesters[name])
+
+    def done(self, *lines: str) -> None:
+        """Let what is under way be done.
+
+        :param lines: what went wrong in it.
+        """
+        self.work.finish(*lines)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, each call of the clock at its own time.
+
+        :param seconds: how much.
+        """
+        end = self.clock.seconds() + seconds
+        while True:
+            due = [each.getTime() for each in self.clock.getDelayedCalls()]
+            following = min([*due, end])
+            self.clock.advance(max(0.0, following - self.clock.seconds()))
+            if following >= end:
+                return
+
+    def _new_id(self) -> str:
+        self.windows_opened += 1
+        return f"w{self.windows_opened}"
+
+    def _requester(self, name: str) -> Requester:
+        def deliver(answer: Answer) -> None:
+            assert name not in self.answers, f"{name} was answered twice"
+            # Whoever reads the record after this answer must know what the answer promised.
+            assert self.work.saved == self.debts(), (self.work.saved, self.debts())
+            self.answers[name] = answer
+            self.note(f"{name} {answer.status}")
+            self.on_answer(name, answer)
+            self.then.get(name, lambda: None)()
+
+        assert name not in self._requesters, f"{name} has asked already"
+        self._requesters[name] = Requester(name, deliver)
+        return self._requesters[name]
