@@ -1,10 +1,9 @@
 # make run: the agent, in the foreground. make test: all tests. Both make what they need.
-# Another Python: make run PYTHON=python3.12. Another place for what is made: VENV=DIRECTORY.
+# Another Python: make clean, then make run PYTHON=python3.12.
 
 PYTHON = python3
 VENV = .venv
 CONFIG = etc/xohook.ini
-TRIAL = -j2
 
 BIN = $(VENV)/bin
 SOURCES := pyproject.toml README.rst LICENSE $(shell find src twisted -name '*.py' -o -name py.typed)
@@ -19,7 +18,7 @@ run: $(VENV)/with-agent
 	@exec $(BIN)/twistd -n --pidfile= xohook -c $(CONFIG)
 
 test: $(VENV)/with-test
-	$(BIN)/python -m twisted.trial $(TRIAL) tests
+	$(BIN)/python -m twisted.trial tests
 
 lint: $(VENV)/with-dev
 	$(BIN)/ruff check
@@ -77,7 +76,7 @@ $(VENV)/made:
 		{ echo 'There is no $(PYTHON) here: apt install python3, or name one: PYTHON=...' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo '$(PYTHON) is older than 3.10, which xohook needs: name another, PYTHON=...' >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	@$(PYTHON) -c 'import ensurepip, venv; ensurepip.version()' 2>/dev/null || \
 		{ echo '$(PYTHON) cannot make virtual environments: apt install $(notdir $(PYTHON))-venv' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@

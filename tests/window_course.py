@@ -30,7 +30,7 @@ class NotedWork:
         self.at_once = at_once
         self.under_way = ""
         self.is_frozen = False
-        self.saved: tuple[int, int] = (0, 0)
+        self._saved: tuple[int, tuple[Stray, ...]] = (0, ())
 
     @property
     def state(self) -> str:
@@ -63,7 +63,16 @@ class NotedWork:
 
     def save(self) -> None:
         """Keep what is owed and expected as it is now."""
-        self.saved = self._scene.debts()
+        self._saved = self._scene.debts()
+
+    def saved(self) -> tuple[int, tuple[Stray, ...]]:
+        """Tell what was saved last, as far as it still counts.
+
+        :return: as :meth:`Scene.debts` has it.
+        """
+        owed, strays = self._saved
+        now = self._scene.clock.seconds()
+        return owed, tuple(stray for stray in strays if now < stray.until)
 
     def closed(self, outcome: Outcome, lines: tuple[str, ...]) -> None:
         """Note it."""
@@ -119,6 +128,7 @@ class Scene:
         self.answers: dict[str, Answer] = {}
         self.then: dict[str, Callable[[], None]] = {}
         self.on_answer: Callable[[str, Answer], None] = lambda name, answer: None
+        self.on_note: Callable[[str], None] = lambda event: None
         self._requesters: dict[str, Requester] = {}
         self._events: list[str] = []
         self.work.save()
@@ -129,6 +139,7 @@ class Scene:
         :param event: what happened.
         """
         self._events.append(event)
+        self.on_note(event)
 
     def events(self) -> list[str]:
         """Tell what has happened since this was asked last.
@@ -138,13 +149,13 @@ class Scene:
         events, self._events = self._events, []
         return events
 
-    def debts(self) -> tuple[int, int]:
-        """Tell how many ``/post-sync`` are still to come.
+    def debts(self) -> tuple[int, tuple[Stray, ...]]:
+        """Tell which ``/post-sync`` are still to come.
 
-        :return: those owed to the present window, and those expected beyond it.
+        :return: how many are owed to the present window, and those expected beyond it.
         """
         window = self.course.window
-        return window.owed if window else 0, len(self.strays.present(self.clock.seconds()))
+        return window.owed if window else 0, self.strays.present(self.clock.seconds())
 
     def sync(self, name: str) -> None:
         """Have somebody ask for ``/sync``.
@@ -195,6 +206,24 @@ class Scene:
             if following >= end:
                 return
 
+    def wait_for_event(self, seconds: float) -> None:
+        """Let time pass until something is noted, or so many seconds.
+
+        :param seconds: how much at the most.
+        """
+        end, noted = self.clock.seconds() + seconds, len(self._events)
+        while len(self._events) == noted and self.clock.seconds() < end:
+            due = [each.getTime() for each in self.clock.getDelayedCalls()]
+            self.clock.advance(min([*due, end]) - self.clock.seconds())
+
+    def run_out(self) -> None:
+        """Let everything come to its end: what is under way is done, and holds expire."""
+        while self.work.state != "idle":
+            if self.work.under_way:
+                self.done()
+            else:
+                self.wait(2 * LIMIT)
+
     def _new_id(self) -> str:
         self.windows_opened += 1
         return f"w{self.windows_opened}"
@@ -203,7 +232,7 @@ class Scene:
         def deliver(answer: Answer) -> None:
             assert name not in self.answers, f"{name} was answered twice"
             # Whoever reads the record after this answer must know what the answer promised.
-            assert self.work.saved == self.debts(), (self.work.saved, self.debts())
+            assert self.work.saved() == self.debts(), (self.work.saved(), self.debts())
             self.answers[name] = answer
             self.note(f"{name} {answer.status}")
             self.on_answer(name, answer)
@@ -212,3 +241,18 @@ class Scene:
         assert name not in self._requesters, f"{name} has asked already"
         self._requesters[name] = Requester(name, deliver)
         return self._requesters[name]
+
+
+def holding(*names: str, strays: tuple[Stray, ...] = ()) -> Scene:
+    """Make a scene in which a window holds.
+
+    :param names: who has been answered 200 by its freeze.
+    :param strays: the ``/post-sync`` expected from an earlier run.
+    :return: the scene, with its events forgotten.
+    """
+    scene = Scene(strays=strays)
+    for name in names:
+        scene.sync(name)
+    scene.done()
+    scene.events()
+    return scene

@@ -163,6 +163,20 @@ class Course:
         """Tell whether a ``/post-sync`` that comes now may be another window's."""
         return bool(self.strays.present(self.clock.seconds()))
 
+    def take_stray(self) -> Answer:
+        """Take the ``/post-sync`` that was expected first: one has come.
+
+        :return: what to say to it.
+        """
+        stray = self.strays.take(self.clock.seconds())
+        if stray is None:
+            return Answer(status=200)
+        self.work.save()
+        if not stray.answered:
+            return Answer(status=200, window=stray.window, state="ended")
+        line = f"window {stray.window} had ended before: do not trust this snapshot"
+        return Answer(status=500, window=stray.window, state="ended", lines=(line,))
+
     def says(self, status: int, *lines: str, hold: float | None = None) -> Answer:
         """Put an answer about the present window into words, as the window is now."""
         if self.window is None:
@@ -186,11 +200,8 @@ class Course:
 
         :return: whether it was waiting for an answer.
         """
-        present = self.window
-        lists = [self.queue]
-        if present is not None:
-            lists += [present.waiting, present.joining, present.flushing]
-        for waiting in lists:
+        present = self.open
+        for waiting in (present.waiting, present.joining, present.flushing, self.queue):
             if requester in waiting:
                 waiting.remove(requester)
                 self.forget(requester)
@@ -205,6 +216,12 @@ class Course:
         if window.end is not None and window.end.active():
             window.end.cancel()
         window.end = self.clock.callLater(max(0.0, seconds), inputs._limit_passed)
+
+    def hold_at_most(self, inputs: Windows, seconds: float) -> None:
+        """End the hold after so many seconds from now, unless it ends before."""
+        end = self.open.end
+        assert end is not None
+        self.hold_for(inputs, min(seconds, end.getTime() - self.clock.seconds()))
 
     def most_left(self) -> float:
         """Tell how many seconds the hold can last at the most."""
@@ -234,11 +251,17 @@ class Course:
         elif not window.owed:
             inputs._all_came()
 
-    def stop_flush(self, inputs: Windows) -> None:
-        """Go on without the flush that nobody waits for any more."""
-        if not self.open.flushing:
+    def leave_hold(self, inputs: Windows, requester: Requester) -> bool:
+        """Let a requester leave, and go on without a flush that nobody waits for any more.
+
+        :return: whether it was waiting for an answer.
+        """
+        was_flushing = requester in self.open.flushing
+        was_waiting = self.let_leave(requester)
+        if was_flushing and not self.open.flushing:
             self.work.cancel("nobody waits for it any more")
             self.next_flush(inputs)
+        return was_waiting
 
     def end_hold(self, outcome: Outcome, *lines: str) -> None:
         """Begin the thaw; what has not come is expected, and who was too late to join waits."""

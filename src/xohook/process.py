@@ -46,6 +46,9 @@ _DEAD = ("Z", "X", "x")
 """The states of a process that has ended (proc(5))."""
 
 
+_log = Logger()
+
+
 class IProcessReactor(IReactorTime, IReactorProcess):
     """What is needed of a reactor: the time, and processes."""
 
@@ -107,7 +110,7 @@ class Ended:
             return f"cannot run {self.unrunnable}"
         how = f"exit status {self.status}"
         if self.signal is not None:
-            how = f"ended by {signal.Signals(self.signal).name}"
+            how = f"ended by {_signal_name(self.signal)}"
         lines = self.output.decode(errors="replace").strip().splitlines()
         return f"{how}: {lines[-1].strip()}" if lines else how
 
@@ -118,8 +121,6 @@ class Run(ProcessProtocol):
     :param reactor: the clock and the source of processes.
     :raises OSError: where no process can be made.
     """
-
-    _log = Logger()
 
     def __init__(self, reactor: IProcessReactor) -> None:
         self._reactor = reactor
@@ -213,7 +214,7 @@ class Run(ProcessProtocol):
             unrunnable=self._report.decode(errors="replace").strip(),
         )
         self._transport.loseConnection()
-        if not (self._is_ending and self._group_lives()):
+        if not (self._is_ending and group_lives(self.pid)):
             self._be_gone()
         waiting, self._waiting = self._waiting, []
         for result in waiting:
@@ -238,7 +239,7 @@ class Run(ProcessProtocol):
             self._next_step = self._reactor.callLater(GIVE_UP_AFTER, self._give_up)
 
     def _give_up(self) -> None:
-        self._log.warn("process {pid} does not end, even by SIGKILL; going on", pid=self.pid)
+        _log.warn("process {pid} does not end, even by SIGKILL; going on", pid=self.pid)
         self._next_step = None
         self._be_gone()
 
@@ -260,18 +261,7 @@ class Run(ProcessProtocol):
             if self._ended is None:
                 os.kill(self.pid, number)
         except PermissionError:
-            self._log.warn(
-                "process group {pid} cannot be ended: it runs as another user", pid=self.pid
-            )
-
-    def _group_lives(self) -> bool:
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+            _log.warn("process group {pid} cannot be ended: it runs as another user", pid=self.pid)
 
 
 async def end_leftover(clock: IReactorTime, pid: int, started: int | None) -> None:
@@ -281,18 +271,35 @@ async def end_leftover(clock: IReactorTime, pid: int, started: int | None) -> No
     :param pid: the number of the process that leads the group.
     :param started: when that process started, as :func:`start_time` told.
     """
-
-    def lives() -> bool:
-        return started is not None and start_time(pid) == started
-
+    if started is None or start_time(pid) != started:
+        return
+    # From here on the group is known, and goes on as long as one of it does.
     for number, patience in ((signal.SIGTERM, KILL_AFTER), (signal.SIGKILL, GIVE_UP_AFTER)):
-        if not lives():
-            return
-        with suppress(ProcessLookupError):
+        try:
             os.killpg(pid, number)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            _log.warn("process group {pid} cannot be ended: it runs as another user", pid=pid)
+            return
         until = clock.seconds() + patience
-        while lives() and clock.seconds() < until:
+        while group_lives(pid) and clock.seconds() < until:
             await deferLater(clock, _LEFTOVER_POLL)
+
+
+def group_lives(pid: int) -> bool:
+    """Tell whether a process group has anybody left.
+
+    :param pid: the number of the process that leads it, or has led it.
+    :return: whether there is one; one that waits to be reaped counts.
+    """
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def start_time(pid: int) -> int | None:
@@ -308,3 +315,11 @@ def start_time(pid: int) -> int | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in _DEAD else int(fields[18])
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        # Most real-time signals have none (signal(7)).
+        return f"signal {number}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from automat import TypeMachineBuilder
 from twisted.logger import Logger
 
-from xohook.answers import Answer, Outcome, Requester
+from xohook.answers import Outcome, Requester
 from xohook.course import Course, Opened
 from xohook.inputs import Windows
 
@@ -39,50 +39,33 @@ _stopped = _machine.state("stopped")
 
 @_idle.upon(Windows.sync).to(_freezing)
 def _open_window(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.window = Opened(course.new_id(), waiting=[requester])
-    course.await_answer(inputs, requester)
-    _log.info(
-        "window {window} opened by {source}",
-        window=course.open.id,
-        source=requester.source,
-    )
-    course.work.freeze(course.open.id)
+    _open(inputs, course, requester, Opened(course.new_id(), waiting=[requester]))
 
 
 @_idle.upon(Windows.rehearse).to(_freezing)
 def _open_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
-    course.window = Opened(course.new_id(), rehearser=requester, rehearsal=hold)
+    _open(inputs, course, requester, Opened(course.new_id(), rehearser=requester, rehearsal=hold))
+
+
+def _open(inputs: Windows, course: Course, requester: Requester, window: Opened) -> None:
+    course.window = window
     course.await_answer(inputs, requester)
     _log.info(
-        "window {window} opened by {source} as a rehearsal",
-        window=course.open.id,
+        "window {window} opened by {source}{purpose}",
+        window=window.id,
         source=requester.source,
+        purpose=" as a rehearsal" if window.rehearser else "",
     )
-    course.work.freeze(course.open.id)
+    course.work.freeze(window.id)
 
 
 @_idle.upon(Windows.post_sync).loop()
 def _take_stray(inputs: Windows, course: Course, requester: Requester) -> None:
-    stray = course.strays.take(course.clock.seconds())
-    if stray is None:
-        _log.info(
-            "/post-sync from {source}: no window is open, nothing to do",
-            source=requester.source,
-        )
-        course.deliver([requester], Answer(status=200))
-        return
+    answer = course.take_stray()
     _log.info(
-        "/post-sync from {source} belongs to window {window}, which had ended before",
+        "/post-sync from {source}: {meaning}",
         source=requester.source,
-        window=stray.window,
-    )
-    course.work.save()
-    line = f"window {stray.window} had ended before: do not trust this snapshot"
-    answer = Answer(
-        status=500 if stray.answered else 200,
-        window=stray.window,
-        state="ended",
-        lines=(line,) if stray.answered else (),
+        meaning=f"window {answer.window} had ended before" if answer.window else "nothing to do",
     )
     course.deliver([requester], answer)
 
@@ -105,11 +88,10 @@ def _share(inputs: Windows, course: Course, requester: Requester) -> None:
 @_freezing.upon(Windows.post_sync).loop()
 def _leave_freeze_alone(inputs: Windows, course: Course, requester: Requester) -> None:
     if course.has_strays():
-        course.deliver(
-            [requester], course.says(500, "it may belong to a window that had ended before")
-        )
+        answer = course.says(500, "it may belong to a window that had ended before")
     else:
-        course.deliver([requester], course.says(200))
+        answer = course.says(200)
+    course.deliver([requester], answer)
 
 
 @_freezing.upon(Windows.gone).loop()
@@ -135,9 +117,8 @@ def _run_out_of_budget(inputs: Windows, course: Course, requester: Requester) ->
     lines = course.work.cancel("the freeze budget is used up")
     waiting, course.open.waiting = course.open.waiting, []
     course.expect(len(waiting), answered=False)
-    answer = course.says(500, *lines)
     course.begin_thaw(Outcome.FAILED, *lines)
-    course.deliver(waiting, answer)
+    course.deliver(waiting, course.says(500, *lines))
 
 
 @_freezing.upon(Windows.freeze_failed).to(_thawing)
@@ -159,7 +140,8 @@ def _hold(inputs: Windows, course: Course) -> None:
         waiting, window.waiting = window.waiting, []
         course.deliver(waiting, course.admit(inputs, len(waiting)))
         return
-    window.end = course.clock.callLater(window.rehearsal, inputs._rehearsed)
+    seconds = min(window.rehearsal, course.limits.hold_limit)
+    window.end = course.clock.callLater(seconds, inputs._rehearsed)
     course.work.save()
 
 
@@ -182,7 +164,8 @@ def _join(inputs: Windows, course: Course, requester: Requester) -> None:
     _log.info(
         "/sync from {source} joins window {window}", source=requester.source, window=window.id
     )
-    if not window.answered:
+    if not (window.answered or window.flushing):
+        # The first to take a rehearsal over: those that follow it do not lengthen the hold.
         course.hold_for(inputs, course.limits.hold_limit)
     window.joining.append(requester)
     course.work.save()
@@ -215,9 +198,7 @@ def _count_post_sync(inputs: Windows, course: Course, requester: Requester) -> N
         inputs._last_post_sync(requester)
     else:
         window.owed -= 1
-        assert window.end is not None
-        left = window.end.getTime() - course.clock.seconds()
-        course.hold_for(inputs, min(left, LINGER))
+        course.hold_at_most(inputs, LINGER)
         course.work.save()
         course.deliver([requester], course.says(200))
 
@@ -246,8 +227,13 @@ def _end_ambiguous(inputs: Windows, course: Course, requester: Requester) -> Non
 
 @_holding.upon(Windows._limit_passed).to(_thawing)
 def _expire(inputs: Windows, course: Course) -> None:
-    missing = course.open.owed
-    course.end_hold(Outcome.EXPIRED, f"the hold ended with {missing} /post-sync missing")
+    window = course.open
+    if window.owed:
+        course.end_hold(Outcome.EXPIRED, f"the hold ended with {window.owed} /post-sync missing")
+    elif window.answered:
+        course.end_hold(Outcome.SYNCED)
+    else:
+        course.end_hold(Outcome.EXPIRED, "the hold ended before who joined it was served")
 
 
 @_holding.upon(Windows._rehearsed).to(_thawing)
@@ -273,20 +259,14 @@ def _leave_hold(inputs: Windows, course: Course, requester: Requester) -> None:
         course.forget(requester)
         if not (window.answered or window.joining or window.flushing):
             inputs._deserted()
-        return
-    was_flushing = requester in window.flushing
-    if course.let_leave(requester) and was_flushing:
-        course.stop_flush(inputs)
+    else:
+        course.leave_hold(inputs, requester)
 
 
 @_holding.upon(Windows._overdue).loop()
 def _give_up_join(inputs: Windows, course: Course, requester: Requester) -> None:
-    was_flushing = requester in course.open.flushing
-    if course.let_leave(requester):
-        answer = course.says(500, "the freeze budget is used up")
-        if was_flushing:
-            course.stop_flush(inputs)
-        course.deliver([requester], answer)
+    if course.leave_hold(inputs, requester):
+        course.deliver([requester], course.says(500, "the freeze budget is used up"))
 
 
 # The thaw, which nothing stops.
@@ -325,13 +305,14 @@ def _answer_before_thaw(inputs: Windows, course: Course, requester: Requester) -
 @_thawing.upon(Windows.thawed).to(_idle)
 def _close_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
     deliver = course.close(lines)
-    deliver()
     late, course.late = course.late, []
     queue, course.queue = course.queue, []
     for requester in late:
         inputs.post_sync(requester)
     for requester in queue:
         inputs.sync(requester)
+    # Last, so that whoever comes back with its next request has its turn after those.
+    deliver()
 
 
 # The end.
@@ -355,14 +336,15 @@ def _stop_hold(inputs: Windows, course: Course) -> None:
 
 @_stopping.upon(Windows.thawed).to(_stopped)
 def _close_last_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
+    late, course.late = course.late, []
+    for requester in late:
+        _refuse_post_sync(inputs, course, requester)
+    queue, course.queue = course.queue, []
+    course.expect(len(queue), answered=False)
     deliver = course.close(lines)
-    unserved = [*course.late, *course.queue]
-    course.expect(len(course.queue), answered=False)
-    course.late, course.queue = [], []
-    course.work.save()
-    course.work.stopped()
     deliver()
-    course.deliver(unserved, course.says(503))
+    course.deliver(queue, course.says(503))
+    course.work.stopped()
 
 
 @_stopping.upon(Windows._overdue).loop()
@@ -382,8 +364,7 @@ def _refuse_sync(inputs: Windows, course: Course, requester: Requester) -> None:
 @_stopping.upon(Windows.post_sync).loop()
 @_stopped.upon(Windows.post_sync).loop()
 def _refuse_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.strays.take(course.clock.seconds())
-    course.work.save()
+    course.take_stray()
     course.deliver([requester], course.says(503))
 
 
@@ -403,8 +384,10 @@ _stopping.upon(Windows.stop).loop().returns(None)
 _stopped.upon(Windows.stop).loop().returns(None)
 _idle.upon(Windows.gone).loop().returns(None)
 _stopped.upon(Windows.gone).loop().returns(None)
+_idle.upon(Windows.let_go).loop().returns(None)
 _thawing.upon(Windows.let_go).loop().returns(None)
 _stopping.upon(Windows.let_go).loop().returns(None)
+_stopped.upon(Windows.let_go).loop().returns(None)
 
 new_windows = _machine.build()
 """Make the machine over a :class:`~xohook.course.Course`; it has no window open."""

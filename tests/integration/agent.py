@@ -18,12 +18,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE, Answer, Connection, bearer
+
+if TYPE_CHECKING:
+    # The standard library has it from Python 3.11 on.
+    from typing_extensions import Self
 
 #: Seconds between two looks at something that gives no sign of its own.
 GLANCE = 0.01
@@ -88,6 +92,9 @@ class Agent:
     :param sections: further sections, the participants.
     """
 
+    #: What runs twistd: a program and its arguments before it; nothing unless a test says so.
+    launcher: tuple[str, ...] = ()
+
     def __init__(self, directory: Path, options: str = "", sections: str = "") -> None:
         self.port = free_port()
         self.directory = directory
@@ -101,7 +108,7 @@ class Agent:
         self.configure(options, sections)
 
     @classmethod
-    def for_test(cls, test: SynchronousTestCase, options: str = "", sections: str = "") -> Agent:
+    def for_test(cls, test: SynchronousTestCase, options: str = "", sections: str = "") -> Self:
         """Start an agent that ends with the test.
 
         :param test: the test.
@@ -114,7 +121,7 @@ class Agent:
         agent.start()
         return agent
 
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -175,7 +182,7 @@ class Agent:
         twistd = Path(sys.executable).with_name("twistd")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [twistd, "-n", "--pidfile=", "xohook", "-c", self.configuration],
+                [*self.launcher, twistd, "-n", "--pidfile=", "xohook", "-c", self.configuration],
                 cwd=self.directory,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

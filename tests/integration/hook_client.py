@@ -185,8 +185,9 @@ class Connection:
             return True
 
     def close(self) -> None:
-        """Close the connection in an orderly way, whatever is under way."""
-        with contextlib.suppress(OSError):
+        """Close the connection in an orderly way, whatever is under way; it may be closed."""
+        # Without TLS, which has ended, there is a ValueError.
+        with contextlib.suppress(OSError, ValueError):
             self.socket.settimeout(0)
             # Sends TLS's close_notify; with no time to wait for the peer's it raises.
             self.socket.unwrap()

@@ -60,7 +60,51 @@ def become(
     # Python ignores these; a program expects them as the system has them (signal(7)).
     signal(SIGPIPE, SIG_DFL)
     signal(SIGXFSZ, SIG_DFL)
-    os.execvpe(arguments[0], arguments, environment)  # noqa: S606 - to run it is the purpose.
+    reason: OSError | None = None
+    for place in places(arguments[0], environment):
+        try:
+            os.execve(place, arguments, environment)  # noqa: S606 - to run it is the purpose.
+        except OSError as error:
+            # What is there and cannot be run says more than what is not there.
+            if reason is None or isinstance(reason, (FileNotFoundError, NotADirectoryError)):
+                reason = error
+    assert reason is not None
+    raise reason
+
+
+def places(program: str, environment: "dict[str, str]") -> "list[str]":
+    """List where a program may be, as execvp(3) does.
+
+    Python's own :func:`os.execvpe` imports a module for this, which the program's user may not be
+    able to read.
+
+    :param program: the program as it was named.
+    :param environment: the environment whose ``PATH`` is searched.
+    :return: the paths to try, in order.
+    """
+    if "/" in program:
+        return [program]
+    return [f"{directory or '.'}/{program}" for directory in environment["PATH"].split(":")]
+
+
+def explain(error: OSError, program: str, environment: "dict[str, str]", directory: str) -> str:
+    """Tell why a program cannot be run, where the system's own words would mislead.
+
+    :param error: what the system said.
+    :param program: the program as it was named.
+    :param environment: the program's environment.
+    :param directory: its working directory.
+    :return: the reason, in one line.
+    """
+    if error.filename == directory:
+        return f"in the directory {directory}: {error.strerror}"
+    if not isinstance(error, FileNotFoundError):
+        return str(error.strerror)
+    if "/" not in program:
+        return f"no such program in {environment['PATH']}"
+    # execve(2) says of a missing interpreter what it says of a missing file.
+    is_there = os.access(program, os.F_OK)
+    return "what runs it (see its first line) is missing" if is_there else "no such program"
 
 
 def main() -> None:
@@ -78,8 +122,8 @@ def main() -> None:
     try:
         become(arguments, environment, directory, account)
     except OSError as error:
-        what = error.filename or arguments[0]
-        os.write(report, f"{what}: {error.strerror}".encode())
+        why = explain(error, arguments[0], environment, directory)
+        os.write(report, f"{arguments[0]}: {why}".encode())
         os._exit(EXIT_CANNOT_RUN)
 
 

@@ -1,0 +1,185 @@
+"""Imports point down only: each module imports from its own floor and from those below it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "src"
+
+FLOORS = {
+    # Pure: values, rules and texts.
+    "xohook": 0,
+    "xohook.answers": 0,
+    "xohook.auth": 0,
+    "xohook.course": 0,
+    "xohook.durations": 0,
+    "xohook.errors": 0,
+    "xohook.ini": 0,
+    "xohook.inputs": 0,
+    "xohook.settings": 0,
+    "xohook.strays": 0,
+    "xohook.text": 0,
+    "xohook.window": 0,
+    # The machine, one thing each: users, files, processes, certificates; and what names them.
+    "xohook.accounts": 1,
+    "xohook.certificate": 1,
+    "xohook.config": 1,
+    "xohook.credentials": 1,
+    "xohook.files": 1,
+    "xohook.host": 1,
+    "xohook.lock": 1,
+    "xohook.mounts": 1,
+    "xohook.options": 1,
+    "xohook.participants": 1,
+    "xohook.participants.command": 1,
+    "xohook.places": 1,
+    "xohook.ports": 1,
+    "xohook.process": 1,
+    "xohook.record": 1,
+    "xohook.sections": 1,
+    "xohook.systemd": 1,
+    "xohook.tls": 1,
+    "xohook.values": 1,
+    # Windows as they happen.
+    "xohook.keeper": 2,
+    "xohook.recovery": 2,
+    "xohook.steps": 2,
+    # The network.
+    "xohook.connections": 3,
+    "xohook.listening": 3,
+    "xohook.refusals": 3,
+    "xohook.site": 3,
+    "xohook.web": 3,
+    # The whole agent.
+    "xohook.service": 4,
+    # What is run from outside.
+    "twisted.plugins.xohook_plugin": 5,
+    "xohook.cli": 5,
+    "xohook.tap": 5,
+}
+"""The floor of each module; a package stands for what is in it unless that is named itself."""
+
+APART = "xohook.guards"
+"""What runs without the agent: it may be imported from anywhere and imports nothing of it."""
+
+
+def modules() -> dict[str, Path]:
+    """Find the modules of the project.
+
+    :return: the file of each.
+    """
+    plugins = ROOT / "twisted"
+    files = [(SOURCES, path) for path in SOURCES.rglob("*.py")]
+    files += [(ROOT, path) for path in plugins.rglob("*.py")]
+    found = {}
+    for root, path in files:
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, known: frozenset[str]) -> Iterator[str]:
+    """Tell what a module imports, in functions too.
+
+    :param path: its file.
+    :param known: the project's modules, told from the names within them.
+    :return: the names of modules.
+    """
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in known else f"{node.module}"
+
+
+def floor(module: str) -> int | None:
+    """Tell which floor a module is on.
+
+    :param module: its name.
+    :return: its own floor or that of a package around it, None where neither is told.
+    """
+    if module in FLOORS:
+        return FLOORS[module]
+    package, _, _ = module.rpartition(".")
+    return None if package in ("", "xohook") else floor(package)
+
+
+class LayeringTests(SynchronousTestCase):
+    """The rooms of the house."""
+
+    def setUp(self) -> None:
+        """Read all imports."""
+        files = modules()
+        known = frozenset(files)
+        self.imports = {name: set(imported(path, known)) for name, path in files.items()}
+
+    def test_down_only(self) -> None:
+        """No module imports from a floor above its own."""
+        wrong = []
+        for module, names in self.imports.items():
+            for name in names & set(self.imports):
+                own, other = floor(module), floor(name)
+                if own is not None and other is not None and other > own:
+                    wrong.append(f"{module} (floor {own}) imports {name} (floor {other})")
+        self.assertEqual(wrong, [])
+
+    def test_no_circles(self) -> None:
+        """Within a floor too, no module imports itself by way of others."""
+        reach: dict[str, set[str]] = {}
+
+        def below(module: str) -> set[str]:
+            if module not in reach:
+                reach[module] = set()
+                direct = self.imports[module] & set(self.imports)
+                reach[module] = direct.union(*(below(name) for name in direct))
+            return reach[module]
+
+        circles = [module for module in self.imports if module in below(module)]
+        self.assertEqual(circles, [])
+
+    def test_every_module_has_a_floor(self) -> None:
+        """Each module is on a floor or apart, and no floor is told of a module that is not."""
+        homeless = [
+            module
+            for module in self.imports
+            if floor(module) is None and not module.startswith(APART)
+        ]
+        self.assertEqual(homeless, [])
+        self.assertEqual(set(FLOORS) - set(self.imports), set())
+
+    def test_guards_stand_apart(self) -> None:
+        """What runs without the agent imports Python's standard library alone."""
+        for module, names in self.imports.items():
+            if module.startswith(APART):
+                outside = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+                self.assertEqual(outside, set(), module)
+
+    def test_global_reactor(self) -> None:
+        """Only ``tap`` imports the global reactor."""
+        for module, path in modules().items():
+            reactor = "twisted.internet.reactor"
+            uses = reactor in imported(path, frozenset({reactor}))
+            self.assertEqual(uses, module == "xohook.tap", module)
+
+    def test_agent_without_the_command(self) -> None:
+        """The agent imports nothing of the ``xohook`` command, nor what only that needs."""
+        told = subprocess.run(
+            [sys.executable, "-c", "import sys, xohook.tap; print(*sys.modules)"],
+            env={"PYTHONPATH": str(SOURCES)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        loaded = set(told.stdout.split())
+        self.assertIn("xohook.service", loaded)
+        self.assertEqual(loaded & {"click", "rich", "xohook.cli"}, set())
