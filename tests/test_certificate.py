@@ -10,9 +10,9 @@ from socket import gethostname
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.certificates import NOW, make
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.certificates import NOW, make
 from xohook import certificate, host
 from xohook.errors import StartError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 import attrs
-from tests.settings_for import settings_in
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.settings_for import settings_in
 from xohook import credentials
 from xohook.errors import StartError
 

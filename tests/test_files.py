@@ -7,9 +7,9 @@ import stat
 from pathlib import Path
 from unittest import mock
 
-from tests import needs
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import needs
 from xohook.files import create_private, write_private
 
 NOBODY = 65534

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xohook.strays import LIFETIME, Stray, Strays
+from xohook.strays import LIFETIME, MOST, Stray, Strays
 
 
 class StraysTests(SynchronousTestCase):
@@ -34,6 +34,14 @@ class StraysTests(SynchronousTestCase):
         """One whose time is up makes way for the one behind it."""
         strays = Strays((Stray("w0", True, 100.0), Stray("w1", False, 200.0)))
         self.assertEqual(strays.take(100.0), Stray("w1", False, 200.0))
+
+    def test_most(self) -> None:
+        """Of more than are kept the last ones are."""
+        strays = Strays()
+        for number in range(MOST + 2):
+            strays.expect(f"w{number}", False, 0.0)
+        present = strays.present(0.0)
+        self.assertEqual((len(present), present[0].window), (MOST, "w2"))
 
     def test_none(self) -> None:
         """With none expected there is none to take."""

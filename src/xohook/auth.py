@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import attrs
@@ -137,6 +138,7 @@ class Gate:
         return None if is_token else "a token that is not this VM's"
 
 
+@lru_cache(maxsize=1024)
 def parse_address(source: str | None) -> IPv4Address | IPv6Address | None:
     """Read an address, an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2) as the IPv4 one that it is.
 

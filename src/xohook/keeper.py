@@ -149,7 +149,6 @@ class Keeper:
         ordered = sorted(self._participants, key=lambda participant: participant.order)
         self._steps = tuple(Step(each, self._reactor, self._write) for each in ordered)
         self._steps_of = window
-        self.save()
         work = self._freeze_in_order(window, self._steps)
         self._begin(work, self._windows.frozen, self._windows.freeze_failed)
 

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from twisted.python.failure import Failure
 
 from xohook.guards import launch
 from xohook.settings import Account
+from xohook.text import printable
 
 OUTPUT_KEPT = 64 * 1024
 """Bytes of a program's output that are kept, the last ones (contract, Configuration)."""
@@ -107,12 +107,12 @@ class Ended:
         :return: one line for the administrator.
         """
         if self.unrunnable:
-            return f"cannot run {self.unrunnable}"
+            return f"cannot run {printable(self.unrunnable)}"
         how = f"exit status {self.status}"
         if self.signal is not None:
             how = f"ended by {_signal_name(self.signal)}"
         lines = self.output.decode(errors="replace").strip().splitlines()
-        return f"{how}: {lines[-1].strip()}" if lines else how
+        return f"{how}: {printable(lines[-1].strip())}" if lines else how
 
 
 class Run(ProcessProtocol):

@@ -60,14 +60,21 @@ async def _thaw(reactor: IProcessReactor, record: Record, state: State) -> None:
     participants = {entry.name: revive(reactor, entry) for entry in state.entries}
     left = {entry.name: entry for entry in state.entries}
 
+    def write() -> None:
+        record.write(attrs.evolve(state, entries=tuple(left.values())))
+
     async def thaw(entry: Entry) -> None:
+        def note() -> None:
+            left[entry.name] = attrs.evolve(entry, process=step.process)
+            write()
+
         if entry.process:
             await end_leftover(reactor, entry.process["pid"], entry.process["started"])
-        step = Step(participants[entry.name], reactor, lambda: None, phase="frozen")
+        step = Step(participants[entry.name], reactor, note, phase="frozen")
         await step.thaw(state.window or "", Outcome.RECOVERED.value)
         del left[entry.name]
         try:
-            record.write(attrs.evolve(state, entries=tuple(left.values())))
+            write()
         except RecordError as error:
             _log.error("{error}; the thaw goes on", error=error)
 

@@ -73,6 +73,8 @@ class Step:
         self.phase = "freezing"
         phase = Phase(window, self.participant.freeze_timeout, "", self._note)
         try:
+            # What an earlier window broke off must not act after this freeze.
+            await self.participant.when_quiet()
             self.freeze_problem = await self._do(self.participant.freeze, phase)
         except CancelledError:
             self.phase, self.freeze_problem = "failed", "broken off"

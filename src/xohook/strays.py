@@ -22,6 +22,10 @@ class Stray:
     until: float
 
 
+MOST = 1000
+"""Strays that are expected at the most; a requester that floods is not worth more memory."""
+
+
 class Strays:
     """The strays that are expected, the one that was expected first at the front.
 
@@ -39,6 +43,7 @@ class Strays:
         :param now: the time, in seconds of the monotonic clock.
         """
         self._expected.append(Stray(window, answered, now + LIFETIME))
+        del self._expected[:-MOST]
 
     def present(self, now: float) -> tuple[Stray, ...]:
         """Tell which are expected.

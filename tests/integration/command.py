@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from tests.integration.agent import free_port
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.integration.agent import free_port
 from xohook.cli import main
 
 

@@ -13,7 +13,6 @@ from threading import Thread
 from tests import needs
 from tests.certificates import make
 from tests.integration.command import CommandTestCase
-
 from xohook import certificate
 from xohook.cli import addresses
 

@@ -6,8 +6,8 @@ import json
 import stat
 
 from click.testing import CliRunner
-from tests.integration.command import CommandTestCase
 
+from tests.integration.command import CommandTestCase
 from xohook import host
 from xohook.auth import derive_token
 from xohook.cli import main

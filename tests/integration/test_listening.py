@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from tests import needs
-from tests.certificates import make
-from tests.integration.agent import free_port
 from twisted.internet import endpoints
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -36,6 +33,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from tests import needs
+from tests.certificates import make
+from tests.integration.agent import free_port
 from xohook.errors import StartError
 from xohook.listening import describe, open_listeners
 from xohook.tls import ServerTLS

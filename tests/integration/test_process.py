@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from tests import needs
-from tests.integration.agent import eventually
-from tests.integration.footprint import children
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests import needs
+from tests.integration.agent import eventually
+from tests.integration.footprint import children
 from xohook.accounts import look_up
 from xohook.process import (
     KILL_AFTER,
