@@ -43,7 +43,7 @@ soak: $(VENV)/with-test
 
 docs: $(DRAWING)
 
-$(DRAWING): src/xohook/window.py src/xohook/inputs.py docs/draw_window.py | $(VENV)/with-dev
+$(DRAWING): src/xohook/window.py src/xohook/inputs.py docs/draw_window.py | $(VENV)/with-agent
 	$(BIN)/python docs/draw_window.py
 
 news: $(VENV)/with-dev
