@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from tests.test_site import SiteTestCase
 from xohook.answers import Answer
+from xohook.auth import Credentials, Gate
+from xohook.refusals import Refusals
 from xohook.site import HookRequest
-from xohook.web import respond
+from xohook.web import Guarded, respond
 
 
 class Answering(Resource):
@@ -69,3 +72,31 @@ class RespondTests(SiteTestCase):
             json.loads(body),
             {"window": "w", "state": "failed", "problems": ["command:a: no"], "participants": []},
         )
+
+
+class RefusedTests(SiteTestCase):
+    """An authenticated request that is not one of the hook's."""
+
+    def answer(self, *headers: str, is_stopping: bool = False) -> tuple[str, str]:
+        """Let a request for another path be answered; its head and its body come back."""
+        network = ip_network("192.0.2.0/24")
+        gate = Gate(Credentials((), (), "vm"), frozenset({"peer"}), (network,))
+        root = Guarded(gate, Refusals(self.clock))
+        root.is_stopping = is_stopping
+        transport = self.connect(self.serve(root))
+        request = "\r\n".join(("GET /other HTTP/1.1", *headers, "", ""))
+        transport.protocol.dataReceived(request.encode())
+        head, _, body = transport.value().decode().partition("\r\n\r\n")
+        return head, body
+
+    def test_json(self) -> None:
+        """It is answered in JSON too where that is asked for."""
+        head, body = self.answer("Accept: application/json")
+        self.assertTrue(head.startswith("HTTP/1.1 404 "))
+        self.assertEqual(json.loads(body)["window"], None)
+
+    def test_stopping(self) -> None:
+        """An agent that is shutting down says so for every path."""
+        head, _ = self.answer(is_stopping=True)
+        self.assertTrue(head.startswith("HTTP/1.1 503 "))
+        self.assertIn("\r\nRetry-After: ", head)

@@ -115,8 +115,11 @@ def _open_endpoint(
             f"listen = {entry}: TLS is put around each address already; write tcp: instead, and "
             "name certificate and private_key in their own options"
         )
+    described = entry
+    if kind in {"tcp", "tcp4", "tcp6"} and ":backlog=" not in entry:
+        described = f"{entry}:backlog={_BACKLOG}"
     try:
-        outcome = _present_outcome(serverFromString(reactor, entry).listen(factory))
+        outcome = _present_outcome(serverFromString(reactor, described).listen(factory))
     # A plugin may raise anything about its arguments.
     except Exception as error:
         raise _misdescribed(entry, error) from error

@@ -98,7 +98,7 @@ class Record:
             return State()
         except OSError as error:
             raise RecordError(f"cannot read the record {self.path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(
                 f"cannot understand the record {self.path}: see what it says is frozen, thaw that"
                 " by hand and remove the file"

@@ -134,6 +134,7 @@ class Agent(Service):
 
     async def _stop(self) -> None:
         systemd.notify("STOPPING=1", self._environ)
+        self._root.is_stopping = True
         if self._renewal is not None:
             self._renewal.cancel()
         await self._keeper.stop()

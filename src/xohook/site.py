@@ -189,6 +189,8 @@ class HookRequest(server.Request):
         except Exception:  # noqa: BLE001 - a fault is this request's own and is answered 500.
             self._log.failure("a fault of xohook itself")
             self.setResponseCode(http.INTERNAL_SERVER_ERROR)
+            self.setHeader(b"Content-Length", b"14")
+            self.write(b"Internal Error")
             self.finish()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from xohook.answers import Answer, Requester
 from xohook.auth import Gate
@@ -34,9 +33,23 @@ _BODIES = {
 }
 
 
-@implementer(IResource)
-class Plain(Resource):
-    """An answer that says nothing but its status.
+class Forbidden(Resource):
+    """What a stranger hears, whatever it asks for."""
+
+    def render(self, request: HookRequest) -> int:
+        """Answer.
+
+        :param request: the request.
+        :return: :data:`~twisted.web.server.NOT_DONE_YET`, though it is done: of a body that is
+            returned for a HEAD Twisted tells the log, query string and all.
+        """
+        request.setResponseCode(403)
+        send(request, _BODIES[403])
+        return NOT_DONE_YET
+
+
+class Refused(Resource):
+    """The answer to an authenticated request that is not one of the hook's.
 
     :param status: the HTTP status.
     """
@@ -49,11 +62,9 @@ class Plain(Resource):
         """Answer.
 
         :param request: the request.
-        :return: :data:`~twisted.web.server.NOT_DONE_YET`, though it is done: of a body that is
-            returned for a HEAD Twisted tells the log, query string and all.
+        :return: :data:`~twisted.web.server.NOT_DONE_YET`, though it is done.
         """
-        request.setResponseCode(self._status)
-        send(request, _BODIES[self._status])
+        respond(request, Answer(status=self._status, state="none"), ())
         return NOT_DONE_YET
 
 
@@ -63,6 +74,8 @@ class Guarded(Resource):
     :param gate: the judge; may be exchanged.
     :param refusals: takes note of those that are refused.
     """
+
+    is_stopping = False
 
     def __init__(self, gate: Gate, refusals: Refusals) -> None:
         super().__init__()
@@ -83,15 +96,15 @@ class Guarded(Resource):
             # Thousands of requests, sent ahead over one connection, would be refused in one go
             # while everybody else waits.
             request.be_last()
-            return Plain(403)
+            return Forbidden()
         request.method_of_proof = verdict.method
         request.channel.trust()
         child = self.children.get(path) if request.method == b"GET" else None
         if child is not None:
             request.name = f"GET {path.decode()}"
         if request.has_body:
-            return Plain(413)
-        return child or Plain(404)
+            return Refused(413)
+        return child or Refused(503 if self.is_stopping else 404)
 
 
 class Hook(Resource):

@@ -1,0 +1,445 @@
+"""The agent's life: its start, signals in every state, reloads, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cryptography import x509
+from tests.certificates import make
+from tests.integration.agent import Agent, accepts, eventually
+from tests.integration.footprint import children
+from tests.integration.hook_client import PATIENCE, Connection
+from tests.integration.programs import Programs
+from twisted.trial.unittest import SynchronousTestCase
+
+from xohook.process import start_time
+
+#: Shows that a deadline of the agent's reactor goes by the monotonic clock, the time of day apart.
+CLOCK = """
+import sys, time
+from xohook import tap
+options = tap.Options()
+options.parseOptions(["-c", sys.argv[1]])
+tap.makeService(options)
+from twisted.internet import reactor
+stepped = time.time() + 100_000
+time.time = lambda: stepped
+assert abs(reactor.seconds() - time.monotonic()) < 60
+due = []
+reactor.callLater(3600, due.append, "early")
+reactor.callLater(0.05, reactor.stop)
+reactor.run()
+print("due", due)
+"""
+
+
+class LifeTestCase(SynchronousTestCase):
+    """An agent of the test's own, with programs that tell what they do."""
+
+    def setUp(self) -> None:
+        self.programs = Programs(Path(self.mktemp()).resolve())
+
+    def agent_with(self, *sections: str, options: str = "") -> Agent:
+        return Agent.for_test(self, options=options, sections="\n".join(sections))
+
+    def not_started(self, *sections: str, options: str = "") -> Agent:
+        agent = Agent(Path(self.mktemp()).resolve(), options, "\n".join(sections))
+        self.addCleanup(agent.stop)
+        return agent
+
+    def start(self, agent: Agent, target: str) -> Connection:
+        connection = agent.connect()
+        self.addCleanup(connection.close)
+        connection.start("GET", target, agent.credentials)
+        return connection
+
+    def hang_up(self, agent: Agent) -> None:
+        """Send SIGHUP and wait until the agent has acted on it."""
+        before = agent.log.count("reloaded")
+        agent.kill(signal.SIGHUP)
+        agent.wait_for_log("reloaded", count=before + 1)
+
+    def terminated(self, agent: Agent) -> None:
+        """See that the agent ends in an orderly way and leaves nothing."""
+        # twistd ends in an orderly way, and then by the signal that it was sent.
+        self.assertEqual(agent.wait(), -signal.SIGTERM)
+        self.assertIn("Server Shut Down", agent.log)
+        self.assertNotIn("Traceback", agent.log)
+        self.assertNotIn("Unhandled", agent.log)
+
+
+class TerminationTests(LifeTestCase):
+    """SIGTERM in every state: all is thawed, who waits is told to come back, no child is left."""
+
+    def test_idle(self) -> None:
+        """With no window open the agent just ends."""
+        agent = self.agent_with()
+        agent.kill(signal.SIGTERM)
+        self.terminated(agent)
+
+    def test_freezing(self) -> None:
+        """The freeze is broken off and undone; who waits hears 503 with Retry-After."""
+        freeze = 'trap "" TERM; sleep 1000 & echo $! >"$0.child"; wait; wait'
+        agent = self.agent_with(
+            self.programs.command("a", order=10), self.programs.command("b", freeze, order=20)
+        )
+        both = [self.start(agent, "/sync"), self.start(agent, "/sync")]
+        agent.wait_for_log("shares the freeze")
+        child = self.programs.number("b-freeze.child")
+        agent.kill(signal.SIGTERM)
+        for connection in both:
+            answer = connection.answer()
+            self.assertEqual((answer.status, answer.headers.get("retry-after")), (503, "5"))
+        self.terminated(agent)
+        self.assertEqual(self.programs.journal[2:], ["thaw b stopped", "thaw a stopped"])
+        self.assertIsNone(start_time(child))
+        self.assertEqual(agent.outcomes, ["stopped"])
+
+    def test_freezing_flush(self) -> None:
+        """A program that only flushes has ended before the agent has, by SIGKILL if need be."""
+        freeze = 'trap "" TERM; sleep 1000 & echo $! >"$0.child"; wait; wait'
+        agent = self.agent_with(self.programs.command("a", freeze, thaw=None))
+        self.start(agent, "/sync")
+        child = self.programs.number("a-freeze.child")
+        agent.kill(signal.SIGTERM)
+        self.terminated(agent)
+        self.assertIsNone(start_time(child))
+
+    def test_holding(self) -> None:
+        """The hold is thawed; the /post-sync that comes to the next run hears 500."""
+        agent = self.agent_with(self.programs.command("a"))
+        self.assertEqual(agent.get("/sync").status, 200)
+        agent.kill(signal.SIGTERM)
+        self.terminated(agent)
+        self.assertEqual(self.programs.journal, ["freeze a", "thaw a stopped"])
+        agent.start()
+        self.assertEqual(self.programs.journal, ["freeze a", "thaw a stopped"])
+        self.assertEqual(agent.get("/post-sync").status, 500)
+
+    def test_thawing(self) -> None:
+        """The thaw goes on to its end, even if SIGTERM comes again; who waits hears of it."""
+        agent = self.agent_with(self.programs.command("a", thaw="stay a; note done"))
+        self.assertEqual(agent.get("/sync").status, 200)
+        post_sync = self.start(agent, "/post-sync")
+        self.programs.wait_for("at a")
+        late = self.start(agent, "/sync")
+        agent.kill(signal.SIGTERM)
+        agent.wait_for_log("Received SIGTERM")
+        self.assertEqual(agent.get("/sync").status, 503)
+        self.programs.let_on("a")
+        self.assertEqual(post_sync.answer().status, 200)
+        answer = late.answer()
+        self.assertEqual((answer.status, answer.headers.get("retry-after")), (503, "5"))
+        self.terminated(agent)
+        self.assertEqual(self.programs.journal[-1], "done")
+        self.assertEqual(agent.outcomes, ["synced"])
+
+    def test_hung_thaw(self) -> None:
+        """A thaw that hangs has its timeout, and holds the end up no longer."""
+        agent = self.agent_with(
+            self.programs.command("a", thaw="exec sleep 1000", thaw_timeout="300ms")
+        )
+        self.assertEqual(agent.get("/sync").status, 200)
+        agent.kill(signal.SIGTERM)
+        self.terminated(agent)
+        self.assertIn("command:a NOT THAWED: not done within 300ms, and ended", agent.log)
+
+
+class ReloadTests(LifeTestCase):
+    """SIGHUP: the configuration is read again, between windows."""
+
+    def test_idle(self) -> None:
+        """With no window open it takes effect at once: participants, limits, secrets."""
+        agent = self.agent_with()
+        old = agent.credentials
+        secret = agent.directory / "secret"
+        secret.write_text("another one, just as long as is needed\n")
+        secret.chmod(0o600)
+        agent.configure(
+            f"secret_file = {secret}\nhold_limit = 77s", self.programs.command("new")
+        )
+        self.hang_up(agent)
+        with agent.connect() as connection:
+            self.assertEqual(connection.get("/sync", old).status, 403)
+        (agent.state_directory / "secret").write_text(secret.read_text())
+        answer = agent.get("/sync")
+        self.assertEqual((answer.status, answer.headers["keep-alive"]), (200, "timeout=77"))
+        self.assertEqual(agent.get("/post-sync").status, 200)
+        self.assertEqual(self.programs.journal, ["freeze new", "thaw new synced"])
+
+    def test_in_a_window(self) -> None:
+        """While freezing, holding or thawing it waits for the window's end."""
+        gates = ("freezing", "thawing")
+        for state in ("freezing", "holding", "thawing"):
+            self.programs.clear()
+            old = self.programs.command(
+                f"old-{state}", *(f"stay {gate}-{state}" for gate in gates)
+            )
+            agent = self.agent_with(old)
+
+            def hang_up(now: str, wanted: str = state, agent: Agent = agent) -> None:
+                if now == wanted:
+                    agent.configure("", self.programs.command(f"new-{wanted}"))
+                    agent.kill(signal.SIGHUP)
+                    # What comes in after the signal is answered after it is taken note of.
+                    self.assertEqual(agent.get("/nothing").status, 404)
+                    self.assertNotIn("reloaded", agent.log)
+
+            sync = self.start(agent, "/sync")
+            self.programs.wait_for(f"at freezing-{state}")
+            hang_up("freezing")
+            self.programs.let_on(f"freezing-{state}")
+            self.assertEqual(sync.answer().status, 200)
+            hang_up("holding")
+            post_sync = self.start(agent, "/post-sync")
+            self.programs.wait_for(f"at thawing-{state}")
+            hang_up("thawing")
+            self.programs.let_on(f"thawing-{state}")
+            self.assertEqual(post_sync.answer().status, 200)
+            agent.wait_for_log("reloaded, with 1 participants")
+            self.assertEqual(agent.get("/sync").status, 200)
+            self.assertEqual(agent.get("/post-sync").status, 200)
+            self.assertEqual(
+                self.programs.journal[4:], [f"freeze new-{state}", f"thaw new-{state} synced"]
+            )
+            agent.stop()
+
+    def test_broken(self) -> None:
+        """A broken configuration leaves everything as it was, and the log has all mistakes."""
+        section = self.programs.command("a")
+        agent = self.agent_with(section)
+        agent.configure("freeze_budget = soon\nhold_limit = -1", section + "ordre = 1\n")
+        agent.kill(signal.SIGHUP)
+        agent.wait_for_log("not reloaded", count=3)
+        for option in ("freeze_budget", "hold_limit", "ordre"):
+            self.assertRegex(agent.log, rf"not reloaded: .*xohook\.ini:\d+ \[\S+\] {option}: ")
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.assertEqual(agent.get("/post-sync").status, 200)
+        self.assertEqual(self.programs.journal, ["freeze a", "thaw a synced"])
+
+    def test_certificate(self) -> None:
+        """A renewed certificate is served from SIGHUP on, to new connections, without a restart."""
+        agent = self.not_started()
+        now = datetime.now(timezone.utc)
+        files = make("first", now=now).write(agent.directory / "tls")
+        agent.configure(f"certificate = {files[0]}\nprivate_key = {files[1]}")
+        agent.start()
+        before = self.certificate(agent)
+        make("second", now=now + timedelta(seconds=1)).write(agent.directory / "tls")
+        self.assertEqual(self.certificate(agent), before)
+        pid = agent.pid
+        self.hang_up(agent)
+        after = self.certificate(agent)
+        self.assertNotEqual(after, before)
+        served = x509.load_der_x509_certificate(after)
+        self.assertEqual(served, x509.load_pem_x509_certificate(files[0].read_bytes()))
+        self.assertEqual(agent.pid, pid)
+        # What is in place now does not go together: the one that is served stays.
+        files[1].write_bytes(b"")
+        agent.kill(signal.SIGHUP)
+        agent.wait_for_log("not reloaded")
+        self.assertEqual(self.certificate(agent), after)
+
+    def certificate(self, agent: Agent) -> bytes:
+        with agent.connect() as connection:
+            held = connection.socket.getpeercert(binary_form=True)
+        assert held is not None
+        return held
+
+    def test_where(self) -> None:
+        """What cannot change without a restart is told and otherwise ignored."""
+        agent = self.agent_with()
+        text = agent.configuration.read_text()
+        agent.configuration.write_text(text.replace(f"tcp:{agent.port}:", "tcp:1:"))
+        self.hang_up(agent)
+        self.assertIn("listen has changed: restart the agent for it", agent.log)
+        self.assertEqual(agent.get("/sync").status, 200)
+
+
+class RefusedStartTests(LifeTestCase):
+    """A start that cannot be says so in plain lines, and exits 1."""
+
+    def refused(self, agent: Agent) -> str:
+        agent.spawn()
+        self.assertEqual(agent.wait(), 1)
+        self.assertNotIn("Traceback", agent.log)
+        return agent.log
+
+    def test_second(self) -> None:
+        """A second agent with the same runtime directory is refused, and the first one works on."""
+        first = self.agent_with()
+        second = self.not_started()
+        text = second.configuration.read_text()
+        second.configuration.write_text(
+            text.replace(str(second.runtime_directory), str(first.runtime_directory))
+        )
+        self.assertEqual(
+            self.refused(second),
+            "xohook: another agent is running with the runtime directory"
+            f" {first.runtime_directory}: stop it, or give this one a runtime_directory of its"
+            " own\n",
+        )
+        self.assertEqual(first.get("/sync").status, 200)
+
+    def test_busy_port(self) -> None:
+        """A port that is taken ends the start with one line that names it."""
+        agent = self.not_started()
+        with socket.create_server(("127.0.0.1", agent.port)):
+            log = self.refused(agent)
+        said = [line for line in log.splitlines() if line.startswith("xohook: ")]
+        self.assertEqual(len(said), 1, log)
+        self.assertIn(str(agent.port), said[0])
+        agent.start()
+
+    def test_mistakes(self) -> None:
+        """All mistakes of the configuration are told, and nothing else."""
+        agent = self.not_started(
+            "[command:a]\n", "[comand:b]\n", options="freeze_budget = soon\nwibble = 1"
+        )
+        lines = self.refused(agent).splitlines()
+        self.assertEqual(len(lines), 4, lines)
+        for line in lines:
+            self.assertRegex(line, rf"^{agent.configuration}:\d+ \[")
+
+    def test_no_configuration(self) -> None:
+        """A configuration that is not there is told, and nothing is made."""
+        agent = self.not_started()
+        agent.configuration.unlink()
+        self.assertIn(f"{agent.configuration}: cannot be read", self.refused(agent))
+        self.assertFalse(agent.state_directory.exists())
+
+
+class TwistdTests(LifeTestCase):
+    """The agent under twistd: pid files, daemons, systemd."""
+
+    def twistd(self, agent: Agent, *arguments: str) -> list[str]:
+        program = str(Path(sys.executable).with_name("twistd"))
+        return [program, *arguments, "xohook", "-c", str(agent.configuration)]
+
+    def test_stale_pid_file(self) -> None:
+        """A pid file whose number another process has stops twistd, unless --pidfile= is given."""
+        agent = self.not_started()
+        (agent.directory / "twistd.pid").write_text(f"{os.getpid()}\n")
+        done = subprocess.run(
+            self.twistd(agent, "-n"),
+            cwd=agent.directory,
+            env=agent.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("Another twistd server is running", done.stdout + done.stderr)
+        # The harness gives --pidfile=, in the very same directory.
+        agent.start()
+
+    def test_daemon(self) -> None:
+        """Without -n it becomes a daemon, from any directory, with windows and signals."""
+        agent = self.not_started(self.programs.command("a"))
+        log = agent.directory / "daemon.log"
+        subprocess.run(
+            self.twistd(agent, "--pidfile=", f"--logfile={log}"),
+            cwd="/",
+            env=agent.environment,
+            check=True,
+            timeout=PATIENCE,
+        )
+        eventually(lambda: accepts(agent.port), "the daemon accepts connections")
+        pid = self.listener(agent)
+        descriptor = os.pidfd_open(pid)
+        self.addCleanup(os.close, descriptor)
+        self.addCleanup(self.end, descriptor)
+        self.assertEqual(agent.get("/sync").status, 200)
+        os.kill(pid, signal.SIGHUP)
+        self.assertEqual(agent.get("/post-sync").status, 200)
+        eventually(lambda: "reloaded" in log.read_text(), "it has reloaded")
+        self.assertEqual(agent.get("/sync").status, 200)
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: start_time(pid) is None, "it has ended")
+        self.assertEqual(self.programs.journal[-1], "thaw a stopped")
+
+    def listener(self, agent: Agent) -> int:
+        """Find the daemon by its command line: it has no pid file."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(agent.configuration).encode() in (process / "cmdline").read_bytes():
+                    return int(process.name)
+        raise AssertionError("there is no daemon")
+
+    def end(self, descriptor: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
+    def test_systemd(self) -> None:
+        """systemd hears READY=1 once the agent listens, and STOPPING=1 when its end begins."""
+        agent = self.not_started(self.programs.command("a", thaw="stay a"))
+        # The path of a UNIX socket has room for 107 bytes, and mktemp's are long.
+        address = f"xohook-test-{os.getpid()}-{agent.port}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.bind(f"\0{address}")
+            systemd.settimeout(PATIENCE)
+            process = subprocess.Popen(
+                self.twistd(agent, "-n", "--pidfile=", "--logfile=-"),
+                env={**agent.environment, "NOTIFY_SOCKET": f"@{address}"},
+                stdout=subprocess.DEVNULL,
+            )
+            self.addCleanup(process.wait, PATIENCE)
+            self.addCleanup(process.terminate)
+            self.assertEqual(systemd.recv(100), b"READY=1")
+            self.assertTrue(accepts(agent.port))
+            self.assertEqual(agent.get("/sync").status, 200)
+            process.terminate()
+            self.assertEqual(systemd.recv(100), b"STOPPING=1")
+            self.assertIsNone(process.poll())
+            self.programs.let_on("a")
+
+    def test_systemd_not_ready(self) -> None:
+        """An agent that cannot listen never says that it is ready."""
+        agent = self.not_started()
+        address = f"xohook-test-{os.getpid()}-{agent.port}"
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+            socket.create_server(("127.0.0.1", agent.port)),
+        ):
+            systemd.bind(f"\0{address}")
+            done = subprocess.run(
+                self.twistd(agent, "-n", "--pidfile="),
+                env={**agent.environment, "NOTIFY_SOCKET": f"@{address}"},
+                capture_output=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            self.assertEqual(done.returncode, 1)
+            systemd.setblocking(False)
+            self.assertRaises(BlockingIOError, systemd.recv, 100)
+
+    def test_clock(self) -> None:
+        """A stepped clock changes no deadline: the reactor's time is monotonic."""
+        agent = self.not_started()
+        done = subprocess.run(
+            [sys.executable, "-c", CLOCK, agent.configuration],
+            env=agent.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stdout), (0, "due []\n"), done.stderr)
+
+    def test_left_behind(self) -> None:
+        """A program that outlives a killed agent does not keep the runtime directory to itself."""
+        agent = self.agent_with(self.programs.command("a", "sleep 1000 & exit 0"))
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.assertEqual(children(agent.pid), [])
+        agent.kill()
+        agent.wait()
+        agent.start()
+        self.assertEqual(self.programs.journal[-1], "thaw a recovered")
