@@ -88,7 +88,8 @@ class Agent(Service):
             )
         except StartError as error:
             self._log.critical("{error}", error=error)
-            raise SystemExit(f"xohook: {error}") from error
+            # twistd has standard error go to the log, which has been told already.
+            raise SystemExit(1) from error
 
     def startService(self) -> None:
         """Begin to answer, and say so."""
