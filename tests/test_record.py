@@ -14,9 +14,7 @@ from xohook.strays import Stray
 
 ENTRY = Entry("command:a", 40, {"thaw": ["true"]}, {"pid": 12, "started": 345})
 
-FULL = State(
-    window="w1", waiting=1, owed=2, entries=(ENTRY,), strays=(Stray("w0", True, 1234.5),)
-)
+FULL = State(window="w1", waiting=1, owed=2, entries=(ENTRY,), strays=(Stray("w0", True, 1234.5),))
 
 
 class RecordTests(SynchronousTestCase):

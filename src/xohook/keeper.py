@@ -133,7 +133,9 @@ class Keeper:
         """
         self._windows.stop()
         await self._stopped
-        quiet = DeferredList([participant.when_quiet() for participant in self._participants])
+        quiet = DeferredList(
+            [participant.when_quiet() for participant in self._participants], consumeErrors=True
+        )
         try:
             await quiet.addTimeout(STOP_WAITS, self._reactor)
         except defer.TimeoutError:

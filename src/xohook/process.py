@@ -213,6 +213,13 @@ class Run(ProcessProtocol):
             dropped=self._dropped,
             unrunnable=self._report.decode(errors="replace").strip(),
         )
+        if self._dropped:
+            _log.info(
+                "process {pid} wrote much: {dropped} bytes before the last {kept} are thrown away",
+                pid=self.pid,
+                dropped=self._dropped,
+                kept=OUTPUT_KEPT,
+            )
         self._transport.loseConnection()
         if not (self._is_ending and group_lives(self.pid)):
             self._be_gone()

@@ -114,7 +114,7 @@ class Programs:
         eventually(opened, f"somebody stays at {gate}")
 
     def number(self, name: str) -> int:
-        """Read a process's number that a program has written with ``echo PID >"$0.NAME"``.
+        """Read a process's number that a program has written, a line alone.
 
         :param name: the file's name in the directory.
         :return: the number.

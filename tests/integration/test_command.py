@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import re
@@ -10,10 +11,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.footprint import Footprint, children
 from tests.integration.hook_client import Connection
 from tests.integration.programs import Programs
+from xohook.accounts import look_up
 from xohook.process import start_time
 
 
@@ -96,6 +99,19 @@ class PhaseTests(WindowTestCase):
         )
         self.assertEqual(told["freeze"]["XOHOOK_WINDOW"], told["thaw"]["XOHOOK_WINDOW"])
         self.assertIn(f"window {told['thaw']['XOHOOK_WINDOW']} synced", agent.log)
+
+    def test_user(self) -> None:
+        """With user = the program is that user, and is told that user's name and home."""
+        needs.root()
+        account = look_up("nobody")
+        show = "sh -c 'id -u; id -gn; echo \"$USER $HOME\"; exit 1'"
+        agent = self.agent_with(f"[command:a]\nuser = nobody\nfreeze = {show}\n")
+        with agent.connect() as connection:
+            headers = {**agent.credentials, "Accept": "application/json"}
+            [told] = json.loads(connection.get("/sync", headers).body)["participants"]
+        uid, group, login = told["output"].splitlines()
+        self.assertEqual((uid, login), (str(account.uid), f"nobody {account.home}"))
+        self.assertEqual(group, grp.getgrgid(account.gid).gr_name)
 
     def test_no_secret(self) -> None:
         """Neither secret nor token stands in the arguments or environment of anything that runs."""
@@ -255,9 +271,8 @@ class OrderTests(WindowTestCase):
         )
         self.good(agent)
         self.assertEqual(
-            self.programs.journal,
-            ["freeze a", "freeze b", "freeze c"]
-            + ["thaw c synced", "thaw b synced", "thaw a synced"],
+            " ".join(self.programs.journal),
+            "freeze a freeze b freeze c thaw c synced thaw b synced thaw a synced",
         )
 
     def test_waits(self) -> None:

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from cryptography import x509
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.certificates import make
 from tests.integration.agent import Agent, accepts, eventually
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE, Connection
 from tests.integration.programs import Programs
-from twisted.trial.unittest import SynchronousTestCase
-
 from xohook.process import start_time
 
 #: Shows that a deadline of the agent's reactor goes by the monotonic clock, the time of day apart.
@@ -47,7 +47,10 @@ class LifeTestCase(SynchronousTestCase):
         self.programs = Programs(Path(self.mktemp()).resolve())
 
     def agent_with(self, *sections: str, options: str = "") -> Agent:
-        return Agent.for_test(self, options=options, sections="\n".join(sections))
+        agent = Agent.for_test(self, options=options, sections="\n".join(sections))
+        # It accepts connections a moment before its reactor runs and takes signals.
+        self.assertEqual(agent.get("/nothing").status, 404)
+        return agent
 
     def not_started(self, *sections: str, options: str = "") -> Agent:
         agent = Agent(Path(self.mktemp()).resolve(), options, "\n".join(sections))
@@ -162,9 +165,7 @@ class ReloadTests(LifeTestCase):
         secret = agent.directory / "secret"
         secret.write_text("another one, just as long as is needed\n")
         secret.chmod(0o600)
-        agent.configure(
-            f"secret_file = {secret}\nhold_limit = 77s", self.programs.command("new")
-        )
+        agent.configure(f"secret_file = {secret}\nhold_limit = 77s", self.programs.command("new"))
         self.hang_up(agent)
         with agent.connect() as connection:
             self.assertEqual(connection.get("/sync", old).status, 403)
@@ -179,9 +180,7 @@ class ReloadTests(LifeTestCase):
         gates = ("freezing", "thawing")
         for state in ("freezing", "holding", "thawing"):
             self.programs.clear()
-            old = self.programs.command(
-                f"old-{state}", *(f"stay {gate}-{state}" for gate in gates)
-            )
+            old = self.programs.command(f"old-{state}", *(f"stay {gate}-{state}" for gate in gates))
             agent = self.agent_with(old)
 
             def hang_up(now: str, wanted: str = state, agent: Agent = agent) -> None:
@@ -378,7 +377,7 @@ class TwistdTests(LifeTestCase):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
 
     def test_systemd(self) -> None:
-        """systemd hears READY=1 once the agent listens, and STOPPING=1 when its end begins."""
+        """Systemd hears READY=1 once the agent listens, and STOPPING=1 when its end begins."""
         agent = self.not_started(self.programs.command("a", thaw="stay a"))
         # The path of a UNIX socket has room for 107 bytes, and mktemp's are long.
         address = f"xohook-test-{os.getpid()}-{agent.port}"
@@ -435,10 +434,13 @@ class TwistdTests(LifeTestCase):
 
     def test_left_behind(self) -> None:
         """A program that outlives a killed agent does not keep the runtime directory to itself."""
-        agent = self.agent_with(self.programs.command("a", "sleep 1000 & exit 0"))
+        agent = self.agent_with(self.programs.command("a", 'sleep 1000 & echo $! >"$0.child"'))
         self.assertEqual(agent.get("/sync").status, 200)
+        child = self.programs.number("a-freeze.child")
+        self.addCleanup(os.kill, child, signal.SIGKILL)
         self.assertEqual(children(agent.pid), [])
         agent.kill()
         agent.wait()
         agent.start()
+        self.assertIsNotNone(start_time(child))
         self.assertEqual(self.programs.journal[-1], "thaw a recovered")

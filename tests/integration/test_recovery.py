@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE, Connection
 from tests.integration.programs import Programs
-from twisted.trial.unittest import SynchronousTestCase
-
 from xohook.process import start_time
 
 
@@ -293,9 +292,10 @@ class RecordTests(KilledTestCase):
         needs.root()
         directory = Path(self.mktemp()).resolve()
         directory.mkdir()
-        mounted = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", directory]
-        subprocess.run(mounted, check=True)
-        self.addCleanup(subprocess.run, ["umount", directory], check=True)
+        options = "size=64k,mode=0700"
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+        subprocess.run(mount, check=True)
+        self.addCleanup(subprocess.check_call, ["umount", str(directory)])
         return directory
 
     def test_disk_full_before(self) -> None:
@@ -345,6 +345,9 @@ class RecordTests(KilledTestCase):
         self.assertEqual(
             (told["owed"], [entry["name"] for entry in told["entries"]]), (1, ["command:a"])
         )
-        self.assertEqual(sorted(os.listdir(agent.runtime_directory)), ["lock", "record.json"])
+        self.assertEqual(self.kept(agent), ["lock", "record.json"])
         self.assertEqual(agent.get("/post-sync").status, 200)
-        self.assertEqual(os.listdir(agent.runtime_directory), ["lock"])
+        self.assertEqual(self.kept(agent), ["lock"])
+
+    def kept(self, agent: Agent) -> list[str]:
+        return sorted(path.name for path in agent.runtime_directory.iterdir())

@@ -1,0 +1,83 @@
+"""A participant that does nothing until the test says so, and notes what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from xohook.participants import Phase
+
+
+class Actor:
+    """A :class:`~xohook.participants.Participant` in a test's hands.
+
+    :param name: its name.
+    :param order: its place.
+    :param holds: whether it has something to thaw.
+    :param abort: whether a freeze of it that fails ends the window.
+    :param stage: where it notes what is asked of it; several may share one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stage: list[str],
+        order: int = 40,
+        *,
+        holds: bool = True,
+        abort: bool = True,
+    ) -> None:
+        self.name = name
+        self.order = order
+        self.freeze_timeout = 30.0
+        self.thaw_timeout = 20.0
+        self.abort = abort
+        self.holds = holds
+        self.phases: list[Phase] = []
+        self.quiet: Deferred[None] | None = None
+        self._stage = stage
+        self._under_way: Deferred[bytes] = Deferred()
+
+    def freeze(self, phase: Phase) -> Deferred[bytes]:
+        """Note it and wait for the test."""
+        return self._begin(f"freeze {self.name}", phase)
+
+    def thaw(self, phase: Phase) -> Deferred[bytes]:
+        """Note it and wait for the test."""
+        return self._begin(f"thaw {self.name} {phase.outcome}", phase)
+
+    def when_quiet(self) -> Deferred[None]:
+        """Be quiet, unless the test has set what is waited for."""
+        result: Deferred[None] = Deferred()
+        if self.quiet is None:
+            result.callback(None)
+        else:
+            self.quiet.addCallback(result.callback)
+        return result
+
+    def owed(self) -> Mapping[str, Any]:
+        """Tell something to find in the record."""
+        return {"name": self.name}
+
+    def do(self, output: bytes = b"") -> None:
+        """Finish what is under way.
+
+        :param output: its output.
+        """
+        self._under_way.callback(output)
+
+    def fail(self, error: Exception) -> None:
+        """Let what is under way fail.
+
+        :param error: how.
+        """
+        self._under_way.errback(error)
+
+    def _begin(self, what: str, phase: Phase) -> Deferred[bytes]:
+        self.phases.append(phase)
+        self._stage.append(what)
+        phase.note({"pid": len(self.phases)})
+        self._under_way = Deferred(lambda _: self._stage.append(f"{what} cancelled"))
+        return self._under_way

@@ -1,0 +1,278 @@
+"""Tests for :mod:`xohook.keeper` with participants and a clock in the test's hands."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.acting import Actor
+from xohook.answers import Answer, Requester
+from xohook.course import Limits
+from xohook.errors import ParticipantError
+from xohook.keeper import STOP_WAITS, Keeper
+from xohook.process import IProcessReactor
+from xohook.record import Record
+from xohook.strays import Strays
+
+
+class KeeperTestCase(SynchronousTestCase):
+    """A keeper whose participants the test moves."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.stage: list[str] = []
+        self.answers: list[Answer] = []
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        self.record = Record(directory)
+
+    def keep(self, *actors: Actor) -> Keeper:
+        reactor = cast(IProcessReactor, self.clock)
+        return Keeper(reactor, self.record, Strays(), Limits(50.0, 120.0), actors)
+
+    def actor(self, name: str, order: int = 40, *, holds: bool = True) -> Actor:
+        return Actor(name, self.stage, order, holds=holds)
+
+    def requester(self) -> Requester:
+        return Requester("192.0.2.1", self.answers.append)
+
+    @property
+    def statuses(self) -> list[int]:
+        return [answer.status for answer in self.answers]
+
+
+class OrderTests(KeeperTestCase):
+    """Lower orders freeze first, equal ones together; thaw runs in reverse."""
+
+    def test_order(self) -> None:
+        """Each order waits for the one before it, both ways."""
+        last, first, beside = self.actor("c", 30), self.actor("a", 10), self.actor("b", 10)
+        keeper = self.keep(last, first, beside)
+        keeper.sync(self.requester())
+        self.assertEqual(self.stage, ["freeze a", "freeze b"])
+        first.do()
+        self.assertEqual(len(self.stage), 2)
+        beside.do()
+        self.assertEqual(self.stage[2:], ["freeze c"])
+        last.do()
+        self.assertEqual(self.statuses, [200])
+        keeper.post_sync(self.requester())
+        self.assertEqual(self.stage[3:], ["thaw c synced"])
+        last.do()
+        self.assertEqual(self.stage[4:], ["thaw a synced", "thaw b synced"])
+        first.do()
+        self.assertEqual(self.statuses, [200])
+        beside.do()
+        self.assertEqual(self.statuses, [200, 200])
+
+    def test_failure(self) -> None:
+        """One that fails breaks off those beside it; the answer names it alone."""
+        first, bad, slow, never = (
+            self.actor("first", 10),
+            self.actor("bad", 20),
+            self.actor("slow", 20),
+            self.actor("never", 30),
+        )
+        keeper = self.keep(first, bad, slow, never)
+        keeper.sync(self.requester())
+        first.do()
+        bad.fail(ParticipantError("exit status 1"))
+        self.assertEqual(
+            self.stage[3:], ["freeze slow cancelled", "thaw bad failed", "thaw slow failed"]
+        )
+        bad.do()
+        slow.do()
+        self.assertEqual(self.stage[6:], ["thaw first failed"])
+        self.assertEqual(self.answers, [])
+        first.do()
+        [answer] = self.answers
+        self.assertEqual((answer.status, answer.lines), (500, ("bad: exit status 1",)))
+
+    def test_thaw_failure(self) -> None:
+        """A thaw that fails stops no other, and the last answer tells."""
+        a, b = self.actor("a", 10), self.actor("b", 20)
+        keeper = self.keep(a, b)
+        keeper.sync(self.requester())
+        a.do()
+        b.do()
+        keeper.post_sync(self.requester())
+        b.fail(ParticipantError("exit status 2"))
+        a.do()
+        self.assertEqual(self.statuses, [200, 500])
+        self.assertEqual(self.answers[1].lines, ("b: not thawed: exit status 2",))
+
+    def test_flush(self) -> None:
+        """One that joins has what only flushes run again, and is answered then."""
+        flush, hold = self.actor("flush", 10, holds=False), self.actor("hold", 20)
+        keeper = self.keep(flush, hold)
+        keeper.sync(self.requester())
+        flush.do()
+        hold.do()
+        keeper.sync(self.requester())
+        self.assertEqual(self.stage[2:], ["freeze flush"])
+        self.assertEqual(self.statuses, [200])
+        flush.do()
+        self.assertEqual(self.statuses, [200, 200])
+
+
+class RecordedTests(KeeperTestCase):
+    """The record is written before each step."""
+
+    def test_before_each_step(self) -> None:
+        """It names who may hold, and how many are owed, at every moment."""
+        a, b = self.actor("a", 10), self.actor("b", 20)
+        keeper = self.keep(a, b)
+        seen = []
+
+        def look() -> None:
+            state = Record(self.record.path.parent).read()
+            seen.append((state.waiting, state.owed, [entry.name for entry in state.entries]))
+
+        keeper.sync(self.requester())
+        look()
+        a.do()
+        look()
+        b.do()
+        look()
+        keeper.post_sync(self.requester())
+        b.do()
+        look()
+        self.assertEqual(
+            seen, [(1, 0, ["a"]), (1, 0, ["a", "b"]), (0, 1, ["a", "b"]), (0, 0, ["a"])]
+        )
+        a.do()
+        self.assertFalse(self.record.path.exists())
+
+    def test_unwritable(self) -> None:
+        """Where it cannot be written nothing is frozen, and /sync hears why."""
+        self.record.path.parent.rmdir()
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        [answer] = self.answers
+        self.assertEqual(answer.status, 500)
+        self.assertIn("a: cannot write the record", answer.lines[0])
+
+
+class ChangeTests(KeeperTestCase):
+    """What is to change waits for the end of a window."""
+
+    def test_now(self) -> None:
+        """With no window open it is made at once."""
+        changes: list[str] = []
+        self.keep().between_windows(lambda: changes.append("made"))
+        self.assertEqual(changes, ["made"])
+
+    def test_after_the_window(self) -> None:
+        """It is made once, when the window has ended."""
+        a, b = self.actor("a"), self.actor("b")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        keeper.between_windows(lambda: keeper.configure(Limits(5.0, 7.0), [b]))
+        a.do()
+        keeper.post_sync(self.requester())
+        self.assertEqual(self.stage, ["freeze a", "thaw a synced"])
+        a.do()
+        keeper.sync(self.requester())
+        self.assertEqual(self.stage[2:], ["freeze b"])
+        b.do()
+        self.assertEqual(self.answers[-1].hold, 7.0)
+
+
+class StepsTests(KeeperTestCase):
+    """How far each participant has come can be asked for."""
+
+    def test_of_a_window(self) -> None:
+        """The steps are those of the window that is asked for, and of no other."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        self.assertEqual(keeper.steps(None), ())
+        keeper.sync(self.requester())
+        a.do()
+        window = self.answers[0].window
+        self.assertEqual([step.phase for step in keeper.steps(window)], ["frozen"])
+        self.assertEqual(keeper.steps("another"), ())
+
+
+class StopTests(KeeperTestCase):
+    """A shutdown thaws, and waits for programs, but not for ever."""
+
+    def stop(self, keeper: Keeper) -> Deferred[None]:
+        return Deferred.fromCoroutine(keeper.stop())
+
+    def test_idle(self) -> None:
+        """With no window open there is nothing to wait for; /sync hears 503 from then on."""
+        keeper = self.keep(self.actor("a"))
+        self.successResultOf(self.stop(keeper))
+        keeper.sync(self.requester())
+        self.assertEqual(self.statuses, [503])
+
+    def test_holding(self) -> None:
+        """It is over when all is thawed."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        stopped = self.stop(keeper)
+        self.assertEqual(self.stage[1:], ["thaw a stopped"])
+        self.assertNoResult(stopped)
+        a.do()
+        self.successResultOf(stopped)
+
+    def test_program_that_does_not_end(self) -> None:
+        """A program that does not end is waited for so long and no longer."""
+        a = self.actor("a", holds=False)
+        keeper = self.keep(a)
+        a.quiet = Deferred()
+        stopped = self.stop(keeper)
+        self.clock.advance(STOP_WAITS - 0.1)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+        del stopped, keeper
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class EndTests(KeeperTestCase):
+    """A window can end otherwise than by its /post-sync."""
+
+    def test_let_go(self) -> None:
+        """A participant that lets go by itself ends the hold as broken."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        keeper.let_go(a, "connection lost")
+        self.assertEqual(self.stage[1:], ["thaw a broken"])
+        a.do()
+        keeper.post_sync(self.requester())
+        self.assertEqual(self.statuses, [200, 500])
+
+    def test_gone(self) -> None:
+        """A requester that goes away during the freeze has it broken off and undone."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        requester = self.requester()
+        keeper.sync(requester)
+        keeper.gone(requester)
+        self.assertEqual(self.stage[1:], ["freeze a cancelled", "thaw a cancelled"])
+
+    def test_rehearsal(self) -> None:
+        """A rehearsal holds as long as it was asked to, and ends by itself."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.rehearse(self.requester(), 5.0)
+        a.do()
+        self.clock.advance(4.9)
+        self.assertEqual(self.stage, ["freeze a"])
+        self.clock.advance(0.1)
+        self.assertEqual(self.stage[1:], ["thaw a rehearsed"])
+        a.do()
+        self.assertEqual(self.statuses, [200])

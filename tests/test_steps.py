@@ -1,0 +1,191 @@
+"""Tests for :mod:`xohook.steps`."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.acting import Actor
+from xohook.errors import ParticipantError, RecordError
+from xohook.record import Entry
+from xohook.steps import Step
+
+
+class StepTestCase(SynchronousTestCase):
+    """One step, its participant in the test's hands."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.stage: list[str] = []
+        self.actor = Actor("a", self.stage)
+        self.unwritable = False
+        self.step = Step(self.actor, self.clock, self.write)
+
+    def write(self) -> None:
+        self.stage.append(f"record {dict(self.step.process)}")
+        if self.unwritable:
+            raise RecordError("cannot write the record")
+
+    def freeze(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.step.freeze("w1"))
+
+    def thaw(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.step.thaw("w1", "synced"))
+
+
+class FreezeTests(StepTestCase):
+    """A freeze, and how it can end."""
+
+    def test_good(self) -> None:
+        """It is frozen, and how long that took is kept."""
+        freeze = self.freeze()
+        self.assertEqual((self.step.phase, self.step.process), ("freezing", {"pid": 1}))
+        self.clock.advance(2.5)
+        self.actor.do(b"all well")
+        self.successResultOf(freeze)
+        self.assertEqual(
+            (self.step.phase, self.step.seconds, self.step.output), ("frozen", 2.5, b"all well")
+        )
+        self.assertEqual(self.step.process, {})
+
+    def test_asked(self) -> None:
+        """The participant hears the window, its own timeout, and no outcome."""
+        self.freeze()
+        [phase] = self.actor.phases
+        self.assertEqual((phase.window, phase.timeout, phase.outcome), ("w1", 30.0, ""))
+
+    def test_fails(self) -> None:
+        """A failure is kept with its output, and ends the window."""
+        freeze = self.freeze()
+        self.actor.fail(ParticipantError("exit status 1", b"oh no"))
+        self.failureResultOf(freeze, ParticipantError)
+        self.assertEqual(
+            (self.step.phase, self.step.freeze_problem, self.step.output),
+            ("failed", "exit status 1", b"oh no"),
+        )
+        self.assertTrue(self.step.may_hold)
+
+    def test_continue(self) -> None:
+        """With on_failure = continue the window does not end by it."""
+        self.actor.abort = False
+        freeze = self.freeze()
+        self.actor.fail(ParticipantError("exit status 1"))
+        self.successResultOf(freeze)
+        self.assertEqual((self.step.phase, self.step.freeze_problem), ("failed", "exit status 1"))
+
+    def test_timeout(self) -> None:
+        """At its timeout, and not before, it is ended."""
+        freeze = self.freeze()
+        self.clock.advance(29.9)
+        self.assertNoResult(freeze)
+        self.clock.advance(0.1)
+        self.failureResultOf(freeze, ParticipantError)
+        self.assertEqual(self.step.freeze_problem, "not done within 30s, and ended")
+        self.assertEqual(self.stage[-1], "freeze a cancelled")
+
+    def test_cancelled(self) -> None:
+        """One that is broken off counts as failed, so that it is undone."""
+        freeze = self.freeze()
+        freeze.cancel()
+        self.failureResultOf(freeze, CancelledError)
+        self.assertEqual((self.step.phase, self.step.freeze_problem), ("failed", "broken off"))
+        self.assertEqual(self.step.process, {})
+        self.assertTrue(self.step.may_hold)
+
+    def test_record_first(self) -> None:
+        """Where the record cannot be written the freeze fails with the reason."""
+        self.unwritable = True
+        self.failureResultOf(self.freeze(), ParticipantError)
+        self.assertEqual(self.step.freeze_problem, "cannot write the record")
+
+    def test_quiet_first(self) -> None:
+        """What was broken off before must be gone before it begins."""
+        self.actor.quiet = Deferred()
+        freeze = self.freeze()
+        self.assertEqual(self.stage, [])
+        self.actor.quiet.callback(None)
+        self.assertEqual(self.stage, ["freeze a", "record {'pid': 1}"])
+        self.actor.do()
+        self.successResultOf(freeze)
+
+    def test_fault(self) -> None:
+        """A fault of the program itself is told as one."""
+        freeze = self.freeze()
+        self.actor.fail(ZeroDivisionError("by zero"))
+        self.failureResultOf(freeze, ParticipantError)
+        self.assertIn("a fault of xohook itself: ZeroDivisionError", self.step.freeze_problem)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class ThawTests(StepTestCase):
+    """A thaw, and how it can end."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.step.phase = "frozen"
+
+    def test_good(self) -> None:
+        """It is thawed, and hears how the window ended."""
+        thaw = self.thaw()
+        self.assertEqual(self.step.phase, "thawing")
+        self.actor.do()
+        self.successResultOf(thaw)
+        self.assertEqual((self.step.phase, self.step.thaw_problem), ("thawed", ""))
+        self.assertEqual(
+            (self.actor.phases[0].outcome, self.actor.phases[0].timeout), ("synced", 20.0)
+        )
+
+    def test_fails(self) -> None:
+        """A failure is kept, and it is not owed any more."""
+        thaw = self.thaw()
+        self.actor.fail(ParticipantError("exit status 1", b"oh no"))
+        self.successResultOf(thaw)
+        self.assertEqual((self.step.phase, self.step.thaw_problem), ("thawed", "exit status 1"))
+        self.assertIsNone(self.step.entry())
+
+    def test_unwritable(self) -> None:
+        """It goes on where the record cannot be written."""
+        self.unwritable = True
+        thaw = self.thaw()
+        self.actor.do()
+        self.successResultOf(thaw)
+        self.assertEqual(self.step.thaw_problem, "")
+
+    def test_nothing_to_do(self) -> None:
+        """What has not begun, has been thawed or holds nothing is not thawed."""
+        for phase, holds in (("waiting", True), ("thawed", True), ("frozen", False)):
+            self.step.phase, self.actor.holds = phase, holds
+            self.successResultOf(self.thaw())
+        self.assertEqual(self.stage, [])
+
+    def test_first_words(self) -> None:
+        """What a failed freeze wrote is not replaced by what its thaw writes."""
+        self.step.freeze_problem, self.step.output = "exit status 1", b"why"
+        thaw = self.thaw()
+        self.actor.do(b"undone")
+        self.successResultOf(thaw)
+        self.assertEqual(self.step.output, b"why")
+
+
+class EntryTests(StepTestCase):
+    """What the record must hold."""
+
+    def test_by_phase(self) -> None:
+        """A participant that may hold is in it, from its freeze's beginning to its thaw's end."""
+        entry = Entry("a", 40, {"name": "a"}, {})
+        for phase in ("freezing", "frozen", "failed", "thawing"):
+            self.step.phase = phase
+            self.assertEqual(self.step.entry(), entry)
+        for phase in ("waiting", "thawed"):
+            self.step.phase = phase
+            self.assertIsNone(self.step.entry())
+
+    def test_flush(self) -> None:
+        """One that only flushes is in it while its process runs."""
+        self.actor.holds = False
+        freeze = self.freeze()
+        self.assertEqual(self.step.entry(), Entry("a", 40, {"name": "a"}, {"pid": 1}))
+        self.actor.do()
+        self.successResultOf(freeze)
+        self.assertIsNone(self.step.entry())
