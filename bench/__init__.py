@@ -1,1 +1,1 @@
-"""Measures the agent beside the example server of Xen Orchestra's page: ``python -m bench``."""
+"""Measures the agent beside what others have for the same: ``python -m bench``."""

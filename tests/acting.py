@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,6 +17,7 @@ class Actor:
     :param order: its place.
     :param holds: whether it has something to thaw.
     :param abort: whether a freeze of it that fails ends the window.
+    :param stills: whether it comes after the others of its order and silences the log.
     :param stage: where it notes what is asked of it; several may share one.
     """
 
@@ -28,6 +29,7 @@ class Actor:
         *,
         holds: bool = True,
         abort: bool = True,
+        stills: bool = False,
     ) -> None:
         self.name = name
         self.order = order
@@ -35,18 +37,37 @@ class Actor:
         self.thaw_timeout = 20.0
         self.abort = abort
         self.holds = holds
+        self.stills = stills
+        self.prepare: Callable[[Phase], Deferred[None]] | None = None
+        self.until = 0.0
         self.phases: list[Phase] = []
         self.quiet: Deferred[None] | None = None
         self._stage = stage
         self._under_way: Deferred[bytes] = Deferred()
 
+    def need_preparing(self) -> None:
+        """Have something to do before the first freeze, which waits for the test as well."""
+
+        def prepare(phase: Phase) -> Deferred[None]:
+            return self._begin(f"prepare {self.name}", phase).addCallback(lambda _: None)
+
+        self.prepare = prepare
+
     def freeze(self, phase: Phase) -> Deferred[bytes]:
         """Note it and wait for the test."""
         return self._begin(f"freeze {self.name}", phase)
 
+    def extend(self, until: float) -> None:
+        """Keep the time until which it is to hold."""
+        self.until = until
+
     def thaw(self, phase: Phase) -> Deferred[bytes]:
         """Note it and wait for the test."""
         return self._begin(f"thaw {self.name} {phase.outcome}", phase)
+
+    def tail(self) -> bytes:
+        """Have said something before being broken off."""
+        return b"so far"
 
     def when_quiet(self) -> Deferred[None]:
         """Be quiet, unless the test has set what is waited for."""
@@ -78,6 +99,6 @@ class Actor:
     def _begin(self, what: str, phase: Phase) -> Deferred[bytes]:
         self.phases.append(phase)
         self._stage.append(what)
-        phase.note({"pid": len(self.phases)})
+        phase.note({"pid": len(self.phases), "started": 2})
         self._under_way = Deferred(lambda _: self._stage.append(f"{what} cancelled"))
         return self._under_way

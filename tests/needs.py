@@ -10,6 +10,25 @@ import os
 import shutil
 from unittest import SkipTest
 
+PACKAGES = {
+    "dumpe2fs": "e2fsprogs",
+    "flock": "util-linux",
+    "fsfreeze": "util-linux",
+    "ip": "iproute2",
+    "mariadb-install-db": "mariadb-server",
+    "mariadbd": "mariadb-server",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "node": "nodejs",
+    "postgres": "postgresql",
+    "prlimit": "util-linux",
+    "setpriv": "util-linux",
+    "sysctl": "procps",
+    "unshare": "util-linux",
+    "xfs_repair": "xfsprogs",
+}
+"""The package of Debian 12 that brings a program, where it is not named like that program."""
+
 
 def program(name: str) -> str:
     """Find a program that a test runs.
@@ -21,7 +40,8 @@ def program(name: str) -> str:
     """
     path = shutil.which(name)
     if path is None:
-        raise _missing(f"the program {name} is not installed")
+        package = PACKAGES.get(name, name)
+        raise _missing(f"the program {name} is not installed (on Debian: apt install {package})")
     return path
 
 

@@ -6,17 +6,20 @@ import gc
 from pathlib import Path
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
 from xohook.answers import Answer, Requester
 from xohook.course import Limits
+from xohook.disk import Disk
 from xohook.errors import ParticipantError
-from xohook.keeper import STOP_WAITS, Keeper
+from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper
+from xohook.logs import WaitingLog
 from xohook.process import IProcessReactor
 from xohook.record import Record
+from xohook.stamp import Stamp
 from xohook.strays import Strays
 
 
@@ -27,16 +30,25 @@ class KeeperTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.stage: list[str] = []
         self.answers: list[Answer] = []
-        directory = Path(self.mktemp())
-        directory.mkdir()
-        self.record = Record(directory)
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.record = Record(self.directory)
+        self.state_directory = Path(self.mktemp())
+        self.state_directory.mkdir()
 
     def keep(self, *actors: Actor) -> Keeper:
         reactor = cast(IProcessReactor, self.clock)
-        return Keeper(reactor, self.record, Strays(), Limits(50.0, 120.0), actors)
+        disk = Disk(Stamp(self.state_directory), WaitingLog(), execute)
+        return Keeper(reactor, self.record, Strays(), Limits(50.0, 120.0), actors, disk)
 
     def actor(self, name: str, order: int = 40, *, holds: bool = True) -> Actor:
         return Actor(name, self.stage, order, holds=holds)
+
+    def stilling(self, name: str, order: int = 90) -> Actor:
+        """Make one that is prepared first, and then stills the disk."""
+        actor = Actor(name, self.stage, order, stills=True)
+        actor.need_preparing()
+        return actor
 
     def requester(self) -> Requester:
         return Requester("192.0.2.1", self.answers.append)
@@ -184,6 +196,182 @@ class ChangeTests(KeeperTestCase):
         b.do()
         self.assertEqual(self.answers[-1].hold, 7.0)
 
+    def test_fault(self) -> None:
+        """One that meets a fault costs nobody an answer, nor the other changes their turn."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        changes: list[str] = []
+        keeper.sync(self.requester())
+        keeper.between_windows(lambda: changes.append(str(1 // 0)))
+        keeper.between_windows(lambda: changes.append("made"))
+        a.do()
+        keeper.post_sync(self.requester())
+        a.do()
+        self.assertEqual(self.statuses, [200, 200])
+        self.assertEqual(changes, ["made"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        keeper.sync(self.requester())
+        self.assertEqual(self.stage[-1], "freeze a")
+
+
+class GuardedTests(KeeperTestCase):
+    """Guards hold as long as the window does, and a moment more."""
+
+    def test_until(self) -> None:
+        """At first until the freeze and the hold are over at the latest, then until the hold is."""
+        self.clock.advance(1000.0)
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        [phase] = a.phases
+        self.assertEqual(phase.until, 1000.0 + 50.0 + 120.0 + GUARD_GRACE)
+        self.clock.advance(10.0)
+        a.do()
+        self.assertEqual(a.until, 1010.0 + 120.0 + GUARD_GRACE)
+
+    def test_joined(self) -> None:
+        """Another answer lets them hold longer, one that is still owed not so long."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        self.clock.advance(30.0)
+        keeper.sync(self.requester())
+        self.assertEqual(a.until, 30.0 + 120.0 + GUARD_GRACE)
+        keeper.post_sync(self.requester())
+        self.assertEqual(a.until, 30.0 + 60.0 + GUARD_GRACE)
+
+    def test_rehearsal(self) -> None:
+        """A rehearsal's guards hold no longer than it does."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.rehearse(self.requester(), 5.0)
+        a.do()
+        self.assertEqual(a.until, 5.0 + GUARD_GRACE)
+
+    def test_lets_go(self) -> None:
+        """What a guard tells by the way that its phase gave it ends the hold as broken."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        a.phases[0].let_go("its guard has ended")
+        self.assertEqual(self.stage[1:], ["thaw a broken"])
+
+    def test_does_not_matter(self) -> None:
+        """One whose failure does not matter may let go, and the window is as good as before."""
+        a = self.actor("a")
+        a.abort = False
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        a.phases[0].let_go("its guard has ended")
+        self.assertEqual(self.stage, ["freeze a"])
+        keeper.post_sync(self.requester())
+        a.do()
+        self.assertEqual(self.statuses, [200, 200])
+
+
+class CancelledTests(KeeperTestCase):
+    """A requester that goes away breaks off whatever the freeze is at."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = self.stilling("disk")
+        self.first = self.actor("first", 10)
+        self.keeper = self.keep(self.disk, self.first)
+        self.one = self.requester()
+        self.keeper.sync(self.one)
+
+    def leave(self) -> list[str]:
+        """Let the requester go; what happens then."""
+        begun = len(self.stage)
+        self.keeper.gone(self.one)
+        return self.stage[begun:]
+
+    def test_preparing(self) -> None:
+        """While one prepares: what it may have started is ended."""
+        self.assertEqual(self.leave(), ["prepare disk cancelled", "thaw disk cancelled"])
+
+    def test_freezing(self) -> None:
+        """While one freezes: one that is prepared goes first, in reverse order."""
+        self.disk.do()
+        self.assertEqual(self.leave(), ["freeze first cancelled", "thaw disk cancelled"])
+        self.disk.do()
+        self.assertEqual(self.stage[-1], "thaw first cancelled")
+
+    def test_stilling(self) -> None:
+        """While the disk is being stilled."""
+        self.disk.do()
+        self.first.do()
+        self.assertEqual(self.leave(), ["freeze disk cancelled", "thaw disk cancelled"])
+
+    def test_next(self) -> None:
+        """The next window finds nothing of it: no stamp, no record but for its stray."""
+        self.leave()
+        self.disk.do()
+        self.assertEqual(list(self.state_directory.iterdir()), [])
+        self.assertEqual(len(self.record.read().strays), 1)
+        self.keeper.post_sync(self.requester())
+        self.keeper.sync(self.requester())
+        self.disk.do()
+        self.first.do()
+        self.disk.do()
+        self.assertEqual(self.statuses, [200, 200])
+
+
+class OverdueTests(KeeperTestCase):
+    """The budget is used up."""
+
+    def test_names(self) -> None:
+        """The answer names each that was not done by then, whatever it was at."""
+        disk, slow = self.stilling("disk"), self.actor("slow", 10)
+        disk.freeze_timeout = slow.freeze_timeout = 100.0
+        keeper = self.keep(disk, slow)
+        keeper.sync(self.requester())
+        self.clock.advance(50.0)
+        [answer] = self.answers
+        self.assertEqual(answer.status, 500)
+        self.assertIn("disk: not frozen: ", "\n".join(answer.lines))
+        disk.do()
+        keeper.sync(self.requester())
+        disk.do()
+        self.clock.advance(50.0)
+        self.assertIn("slow: not frozen: ", "\n".join(self.answers[1].lines))
+        self.assertNotIn("disk: ", "\n".join(self.answers[1].lines))
+
+
+class StampedTests(KeeperTestCase):
+    """The stamp is on the disk from before the first freeze until after the last thaw."""
+
+    def test_whole_window(self) -> None:
+        """It names the window from its beginning, and at the hold who is at rest."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        stamp = Stamp(self.state_directory)
+        keeper.sync(self.requester())
+        first = stamp.read()
+        assert first is not None
+        self.assertEqual((self.stage, first.at_rest), (["freeze a"], ()))
+        a.do()
+        held = stamp.read()
+        assert held is not None
+        self.assertEqual([entry.name for entry in held.at_rest], ["a"])
+        self.assertEqual((held.window, held.time), (self.answers[0].window, first.time))
+        keeper.post_sync(self.requester())
+        self.assertIsNotNone(stamp.read())
+        a.do()
+        self.assertIsNone(stamp.read())
+
+    def test_unwritable(self) -> None:
+        """Where it cannot be written the freeze fails with the reason, and nothing is frozen."""
+        self.state_directory.rmdir()
+        keeper = self.keep(self.actor("a"))
+        keeper.sync(self.requester())
+        [answer] = self.answers
+        self.assertEqual((answer.status, self.stage), (500, []))
+        self.assertIn("cannot write the stamp", answer.lines[0])
+
 
 class StepsTests(KeeperTestCase):
     """How far each participant has come can be asked for."""
@@ -229,6 +417,8 @@ class StopTests(KeeperTestCase):
         """A program that does not end is waited for so long and no longer."""
         a = self.actor("a", holds=False)
         keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
         a.quiet = Deferred()
         stopped = self.stop(keeper)
         self.clock.advance(STOP_WAITS - 0.1)
@@ -254,6 +444,32 @@ class EndTests(KeeperTestCase):
         a.do()
         keeper.post_sync(self.requester())
         self.assertEqual(self.statuses, [200, 500])
+
+    def test_let_go_of_little_matter(self) -> None:
+        """With on_failure = continue the hold goes on, and the window is synced."""
+        a = Actor("a", self.stage, abort=False)
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        keeper.let_go(a, "connection lost")
+        keeper.post_sync(self.requester())
+        self.assertEqual(self.stage[1:], ["thaw a synced"])
+        a.do()
+        self.assertEqual(self.statuses, [200, 200])
+
+    def test_own_fault(self) -> None:
+        """A fault of the thaw itself ends the window, as failed, and not the agent."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        self.patch(Stamp, "lift", lambda _: 1 / 0)
+        keeper.post_sync(self.requester())
+        a.do()
+        self.assertEqual(self.statuses, [200, 500])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        keeper.sync(self.requester())
+        self.assertEqual(self.stage[-1], "freeze a")
 
     def test_gone(self) -> None:
         """A requester that goes away during the freeze has it broken off and undone."""

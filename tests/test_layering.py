@@ -33,22 +33,28 @@ FLOORS = {
     "xohook.config": 1,
     "xohook.credentials": 1,
     "xohook.files": 1,
+    "xohook.guarding": 1,
     "xohook.host": 1,
+    "xohook.kinds": 1,
     "xohook.lock": 1,
+    "xohook.logs": 1,
     "xohook.mounts": 1,
     "xohook.options": 1,
     "xohook.participants": 1,
-    "xohook.participants.command": 1,
     "xohook.places": 1,
     "xohook.ports": 1,
     "xohook.process": 1,
+    "xohook.recipes": 1,
     "xohook.record": 1,
     "xohook.sections": 1,
+    "xohook.stamp": 1,
     "xohook.systemd": 1,
     "xohook.tls": 1,
     "xohook.values": 1,
     # Windows as they happen.
+    "xohook.disk": 2,
     "xohook.keeper": 2,
+    "xohook.ordering": 2,
     "xohook.recovery": 2,
     "xohook.steps": 2,
     # The network.
@@ -67,7 +73,7 @@ FLOORS = {
 """The floor of each module; a package stands for what is in it unless that is named itself."""
 
 APART = "xohook.guards"
-"""What runs without the agent: it may be imported from anywhere and imports nothing of it."""
+"""What runs without the agent: it may be imported from anywhere and imports nothing else of it."""
 
 
 def modules() -> dict[str, Path]:
@@ -161,7 +167,8 @@ class LayeringTests(SynchronousTestCase):
         """What runs without the agent imports Python's standard library alone."""
         for module, names in self.imports.items():
             if module.startswith(APART):
-                outside = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+                others = [name for name in names if not name.startswith(APART)]
+                outside = {name.partition(".")[0] for name in others} - sys.stdlib_module_names
                 self.assertEqual(outside, set(), module)
 
     def test_global_reactor(self) -> None:

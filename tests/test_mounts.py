@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from xohook import mounts
 from xohook.errors import StartError
-from xohook.settings import CommandSettings
+from xohook.settings import CommandSettings, FilesystemSettings, ScriptsSettings
 
 MOUNTINFO = r"""
 24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -28,6 +29,18 @@ def command(*freeze: str) -> CommandSettings:
         account=None,
         directory=None,
         environment={},
+        freeze_timeout=30.0,
+        thaw_timeout=30.0,
+        abort=True,
+    )
+
+
+def filesystem(mount: Path | None) -> FilesystemSettings:
+    """Make a participant of a mount point."""
+    return FilesystemSettings(
+        name="filesystem:disk",
+        order=90,
+        mount=mount,
         freeze_timeout=30.0,
         thaw_timeout=30.0,
         abort=True,
@@ -63,6 +76,46 @@ class MountOfTests(SynchronousTestCase):
         self.assertIsNone(mounts.mount_of(Path("/usr"), ""))
 
 
+class FreezableTests(SynchronousTestCase):
+    """What ``auto`` takes."""
+
+    def setUp(self) -> None:
+        self.sys = Path(self.mktemp()).absolute()
+        self.sys.mkdir()
+
+    def carry(self, device: str, file: str) -> None:
+        """Have a loop device carry a file."""
+        directory = self.sys / "dev/block" / device / "loop"
+        directory.mkdir(parents=True)
+        (directory / "backing_file").write_text(f"{file}\n")
+
+    def test_order(self) -> None:
+        """Local filesystems on disks are taken, deeper ones first and the root last."""
+        self.assertEqual(mounts.freezable(MOUNTINFO, self.sys), ("/srv/with blank", "/run", "/"))
+
+    def test_left_out(self) -> None:
+        """Another mount of the same device, one that is read-only and one on a network are not."""
+        lines = (
+            "30 24 8:17 /sub /again rw - xfs /dev/sdb1 rw",
+            "31 24 8:49 / /still ro - ext4 /dev/sdd1 rw",
+            "32 24 8:65 / /still2 rw - ext4 /dev/sde1 ro",
+            "33 24 0:50 / /far rw - nfs4 server:/ rw",
+            "34 24 7:9 / /snap/x ro - squashfs /dev/loop9 ro",
+        )
+        table = MOUNTINFO + "\n".join(lines)
+        self.assertEqual(mounts.freezable(table, self.sys), mounts.freezable(MOUNTINFO, self.sys))
+
+    def test_loop(self) -> None:
+        """A filesystem in a file comes before the one that carries the file, however deep."""
+        table = (
+            "24 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+            "25 24 8:2 / /proc/sys rw - ext4 /dev/sda2 rw\n"
+            "26 24 7:0 / /tmp rw - ext4 /dev/loop0 rw\n"
+        )
+        self.carry("7:0", "/proc/sys/image")
+        self.assertEqual(mounts.freezable(table, self.sys), ("/tmp", "/proc/sys", "/"))
+
+
 class FrozenByTests(SynchronousTestCase):
     """What a command freezes is read from its command line."""
 
@@ -81,6 +134,26 @@ class FrozenByTests(SynchronousTestCase):
     def test_in_a_shell(self) -> None:
         """The program may stand in a shell's script."""
         self.assertEqual(self.frozen("sh", "-c", "sync; fsfreeze -f /srv; true"), ("/srv",))
+
+    def test_filesystem(self) -> None:
+        """A filesystem freezes its mount; ``auto`` all that can be frozen on this machine."""
+        self.assertEqual(mounts.frozen_by(filesystem(Path("/srv"))), (Path("/srv"),))
+        found = mounts.freezable(mounts.table(), Path("/sys"))
+        self.assertEqual(mounts.frozen_by(filesystem(None)), tuple(map(Path, found)))
+
+    def test_scripts(self) -> None:
+        """What scripts freeze is not known."""
+        scripts = ScriptsSettings(
+            name="scripts:x",
+            order=40,
+            directory=Path("/srv"),
+            account=None,
+            environment={},
+            freeze_timeout=30.0,
+            thaw_timeout=30.0,
+            abort=True,
+        )
+        self.assertEqual(mounts.frozen_by(scripts), ())
 
     def test_others(self) -> None:
         """An unfreeze, another program, a broken script and no program freeze nothing."""
@@ -104,6 +177,13 @@ class RefuseFrozenTests(SynchronousTestCase):
         self.assertIn(f"runtime_directory = {directory}", str(error))
         self.assertIn("[command:disk]", str(error))
 
+    def test_filesystem(self) -> None:
+        """A filesystem participant is refused likewise."""
+        directory = Path(self.mktemp()).absolute()
+        freezer = filesystem(directory.parent)
+        error = self.assertRaises(StartError, mounts.refuse_frozen, directory, [freezer])
+        self.assertIn("[filesystem:disk] freezes", str(error))
+
     def test_elsewhere(self) -> None:
         """Another filesystem may be frozen, and one that is not there."""
         directory = Path(self.mktemp()).absolute()
@@ -111,3 +191,25 @@ class RefuseFrozenTests(SynchronousTestCase):
         mounts.refuse_frozen(directory, elsewhere)
         here = command("fsfreeze", "-f", str(directory.parent))
         self.assertRaises(StartError, mounts.refuse_frozen, directory, [*elsewhere, here])
+
+    def test_out_of_sight(self) -> None:
+        """What lies below a directory that the agent may not search is none that it can tell."""
+        closed = Path(self.mktemp()).absolute()
+        closed.mkdir()
+        closed.chmod(0)
+        self.addCleanup(closed.chmod, 0o700)
+        if os.geteuid() == 0:
+            # Root may search any directory, and nobody (65534) may not.
+            os.seteuid(65534)
+            self.addCleanup(os.seteuid, 0)
+        self.assertRaises(PermissionError, (closed / "mount").stat)
+        mounts.refuse_frozen(Path("/proc"), [command("fsfreeze", "-f", str(closed / "mount"))])
+        mounts.refuse_frozen(closed / "run", [command("fsfreeze", "-f", "/proc")])
+
+    def test_too_long(self) -> None:
+        """A name that is too long for any filesystem is on none."""
+        too_long = Path(self.mktemp()).absolute() / ("x" * 300)
+        too_long.parent.mkdir()
+        mounts.refuse_frozen(too_long.parent, [command("fsfreeze", "-f", str(too_long))])
+        here = command("fsfreeze", "-f", str(too_long.parent))
+        self.assertRaises(StartError, mounts.refuse_frozen, too_long, [here])

@@ -71,6 +71,24 @@ class PrepareTests(SynchronousTestCase):
         prepare(self.directory, self.uid)
         self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
 
+    def test_parents(self) -> None:
+        """Its parents that are missing are never open to others' writing, whatever the umask."""
+        for mask, mode in ((0o000, 0o755), (0o022, 0o755), (0o077, 0o700)):
+            self.directory = self.top / f"{mask:o}/a/b"
+            before = os.umask(mask)
+            try:
+                prepare(self.directory, self.uid)
+            finally:
+                os.umask(before)
+            modes = [each.stat().st_mode & 0o777 for each in self.directory.parents[:2]]
+            self.assertEqual(modes, [mode, mode])
+            self.assertEqual(self.directory.stat().st_mode & 0o777, 0o700)
+
+    def test_name_too_long(self) -> None:
+        """A name that no filesystem takes is refused."""
+        self.directory = self.top / ("x" * 300)
+        self.assertIn("cannot be made: File name too long", self.refused(self.uid))
+
     def test_there_already(self) -> None:
         """A directory that others may only read is taken as it is."""
         self.directory.mkdir(parents=True)

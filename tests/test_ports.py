@@ -7,7 +7,7 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xohook.ports import Place, bind, place
+from xohook.ports import HIGHEST, Place, bind, bind_one, place
 
 
 class PlaceTests(SynchronousTestCase):
@@ -42,6 +42,58 @@ class PlaceTests(SynchronousTestCase):
         """Other kinds of endpoints, and descriptions that are wrong, tell nothing."""
         for entry in ("unix:/run/x", "systemd:domain=INET:index=0", "tcp:", "tcp:http", "x"):
             self.assertIsNone(place(entry))
+
+    def test_far_too_many_digits(self) -> None:
+        """A port with more digits than a number may have is only beyond the highest."""
+        for digits in ("99999", "9" * 5000):
+            found = place(f"tcp:{digits}")
+            assert found is not None
+            self.assertGreater(found.port, HIGHEST)
+        self.assertEqual(place("tcp:0000001727"), Place(None, 1727, both=False))
+
+
+class ExcludesTests(SynchronousTestCase):
+    """Of two places the kernel may give one alone."""
+
+    def test_excluded(self) -> None:
+        """The same port and address stand out against each other, however they are written."""
+        for one, other in (
+            ("1727", "tcp:1727"),
+            ("1727", "tcp6:1727"),
+            ("tcp:1727", "tcp6:1727"),
+            ("1727", "tcp:1727:interface=192.0.2.1"),
+            ("tcp6:1727", r"tcp:1727:interface=2001\:db8\:\:1"),
+            (r"tcp:1727:interface=\:\:1", r"tcp6:1727:interface=0\:\:1"),
+        ):
+            self.assertTrue(self.excludes(one, other), (one, other))
+            self.assertTrue(self.excludes(other, one), (other, one))
+
+    def test_beside_each_other(self) -> None:
+        """Other ports, other addresses and other families do not, and port 0 never does."""
+        for one, other in (
+            ("1727", "1728"),
+            ("0", "tcp:0"),
+            ("tcp:1727", r"tcp:1727:interface=2001\:db8\:\:1"),
+            ("tcp:1727:interface=192.0.2.1", "tcp:1727:interface=192.0.2.2"),
+            ("tcp:1727:interface=192.0.2.1", r"tcp:1727:interface=2001\:db8\:\:1"),
+        ):
+            self.assertFalse(self.excludes(one, other), (one, other))
+            self.assertFalse(self.excludes(other, one), (other, one))
+
+    def test_kernel_agrees(self) -> None:
+        """A socket that listens at one of them keeps the other from being bound."""
+        with bind(0) as held:
+            held.listen()
+            number = held.getsockname()[1]
+            self.assertTrue(self.excludes(f"{number}", f"tcp:{number}:interface=127.0.0.1"))
+            error = self.assertRaises(OSError, bind_one, "127.0.0.1", number)
+            self.assertEqual(error.errno, errno.EADDRINUSE)
+
+    def excludes(self, one: str, other: str) -> bool:
+        first, second = place(one), place(other)
+        assert first is not None
+        assert second is not None
+        return first.excludes(second)
 
 
 class BindTests(SynchronousTestCase):

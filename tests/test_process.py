@@ -7,10 +7,19 @@ import signal
 import subprocess
 from typing import Any, cast
 
+from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from xohook.process import GIVE_UP_AFTER, KILL_AFTER, IProcessReactor, Run
+from xohook.process import (
+    _LEFTOVER_POLL,
+    GIVE_UP_AFTER,
+    KILL_AFTER,
+    IProcessReactor,
+    Run,
+    group_lives,
+)
 
 
 class Transport:
@@ -21,6 +30,10 @@ class Transport:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.pipes: dict[int, object] = {}
+
+    def loseConnection(self) -> None:
+        """Close the pipes, of which there are none."""
 
 
 class ProcessClock(Clock):
@@ -33,9 +46,9 @@ class ProcessClock(Clock):
         super().__init__()
         self._pid = pid
 
-    def spawnProcess(self, *_: Any, **__: Any) -> Transport:
+    def spawnProcess(self, protocol: Run, *_: Any, **__: Any) -> None:
         """Give the process."""
-        return Transport(self._pid)
+        protocol.makeConnection(Transport(self._pid))
 
 
 class UnendingTests(SynchronousTestCase):
@@ -74,3 +87,47 @@ class UnendingTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.clock.advance(GIVE_UP_AFTER)
         self.assertIsNone(self.successResultOf(gone))
+
+
+class LeftOfGroupTests(SynchronousTestCase):
+    """A shell that is told to end has a child in its group that ends after it.
+
+    Both are the test's own children, and one that nobody has waited for counts as living.
+    """
+
+    def setUp(self) -> None:
+        self.leader = self.start(0)
+        self.member = self.start(self.leader.pid)
+        self.clock = ProcessClock(self.leader.pid)
+        self.run_ = Run(cast(IProcessReactor, self.clock))
+        self.gone = self.run_.when_gone()
+        self.run_.end()
+        self.leader.wait()
+        self.run_.processExited(Failure(ProcessTerminated(signal=signal.SIGTERM)))
+
+    def start(self, group: int) -> subprocess.Popen[bytes]:
+        """Start a process in a group, 0 for one of its own."""
+        process = subprocess.Popen(["sleep", "1000"], preexec_fn=lambda: os.setpgid(0, group))
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_ends(self) -> None:
+        """It is looked at again and again; once the whole group has ended nothing is waited for."""
+        self.assertTrue(group_lives(self.leader.pid))
+        self.clock.advance(_LEFTOVER_POLL)
+        self.assertNoResult(self.gone)
+        self.assertEqual(self.member.wait(), -signal.SIGTERM)
+        self.clock.advance(_LEFTOVER_POLL)
+        self.assertIsNone(self.successResultOf(self.gone))
+        self.assertLess(self.clock.seconds(), KILL_AFTER)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_does_not_end(self) -> None:
+        """The time of SIGKILL is the last at which it is waited for."""
+        self.clock.pump([_LEFTOVER_POLL] * 5)
+        self.assertNoResult(self.gone)
+        self.clock.advance(KILL_AFTER)
+        self.assertIsNone(self.successResultOf(self.gone))
+        self.clock.advance(_LEFTOVER_POLL)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.acting import Actor
 from xohook.errors import ParticipantError, RecordError
 from xohook.record import Entry
-from xohook.steps import Step
+from xohook.steps import Step, Terms
 
 
 class StepTestCase(SynchronousTestCase):
@@ -28,7 +28,9 @@ class StepTestCase(SynchronousTestCase):
             raise RecordError("cannot write the record")
 
     def freeze(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.step.freeze("w1"))
+        return Deferred.fromCoroutine(
+            self.step.freeze(Terms("w1", 9.0, lambda _, reason: self.stage.append(reason)))
+        )
 
     def thaw(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.step.thaw("w1", "synced"))
@@ -40,7 +42,9 @@ class FreezeTests(StepTestCase):
     def test_good(self) -> None:
         """It is frozen, and how long that took is kept."""
         freeze = self.freeze()
-        self.assertEqual((self.step.phase, self.step.process), ("freezing", {"pid": 1}))
+        self.assertEqual(
+            (self.step.phase, self.step.process), ("freezing", {"pid": 1, "started": 2})
+        )
         self.clock.advance(2.5)
         self.actor.do(b"all well")
         self.successResultOf(freeze)
@@ -81,7 +85,7 @@ class FreezeTests(StepTestCase):
         self.assertNoResult(freeze)
         self.clock.advance(0.1)
         self.failureResultOf(freeze, ParticipantError)
-        self.assertEqual(self.step.freeze_problem, "not done within 30s, and ended")
+        self.assertEqual(self.step.freeze_problem, "not done within 30s, and told to end")
         self.assertEqual(self.stage[-1], "freeze a cancelled")
 
     def test_cancelled(self) -> None:
@@ -90,8 +94,19 @@ class FreezeTests(StepTestCase):
         freeze.cancel()
         self.failureResultOf(freeze, CancelledError)
         self.assertEqual((self.step.phase, self.step.freeze_problem), ("failed", "broken off"))
-        self.assertEqual(self.step.process, {})
         self.assertTrue(self.step.may_hold)
+
+    def test_process_that_is_being_ended(self) -> None:
+        """Until what was broken off is gone its process stands in the record."""
+        self.freeze().addErrback(lambda _: None)
+        self.clock.advance(30.0)
+        self.assertEqual(self.step.process, {"pid": 1, "started": 2})
+        self.assertEqual(self.step.output, b"so far")
+        self.actor.quiet = Deferred()
+        self.thaw()
+        self.assertEqual(self.step.process, {"pid": 1, "started": 2})
+        self.actor.quiet.callback(None)
+        self.assertEqual(self.step.process, {"pid": 2, "started": 2})
 
     def test_record_first(self) -> None:
         """Where the record cannot be written the freeze fails with the reason."""
@@ -105,7 +120,7 @@ class FreezeTests(StepTestCase):
         freeze = self.freeze()
         self.assertEqual(self.stage, [])
         self.actor.quiet.callback(None)
-        self.assertEqual(self.stage, ["freeze a", "record {'pid': 1}"])
+        self.assertEqual(self.stage, ["freeze a", "record {'pid': 1, 'started': 2}"])
         self.actor.do()
         self.successResultOf(freeze)
 
@@ -116,6 +131,79 @@ class FreezeTests(StepTestCase):
         self.failureResultOf(freeze, ParticipantError)
         self.assertIn("a fault of xohook itself: ZeroDivisionError", self.step.freeze_problem)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class PrepareTests(StepTestCase):
+    """What comes before the first freeze."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.actor.need_preparing()
+
+    def prepare(self) -> Deferred[None]:
+        terms = Terms("w1", 9.0, lambda _, reason: self.stage.append(reason))
+        return Deferred.fromCoroutine(self.step.prepare(terms))
+
+    def test_good(self) -> None:
+        """It is prepared, and may hold from the beginning of that on; its freeze follows."""
+        prepare = self.prepare()
+        self.assertEqual(self.step.phase, "preparing")
+        self.assertTrue(self.step.may_hold)
+        self.actor.do()
+        self.successResultOf(prepare)
+        self.assertEqual((self.step.phase, self.stage[0]), ("prepared", "prepare a"))
+        freeze = self.freeze()
+        self.actor.do()
+        self.successResultOf(freeze)
+        self.assertEqual(self.step.phase, "frozen")
+
+    def test_nothing_to_do(self) -> None:
+        """One that needs none is as it was."""
+        self.actor.prepare = None
+        self.successResultOf(self.prepare())
+        self.assertEqual((self.step.phase, self.stage), ("waiting", []))
+
+    def test_told(self) -> None:
+        """It hears until when a guard holds, and how to tell that it has let go."""
+        self.prepare()
+        [phase] = self.actor.phases
+        self.assertEqual((phase.window, phase.until), ("w1", 9.0))
+        phase.let_go("its guard has ended")
+        self.assertEqual(self.stage[-1], "its guard has ended")
+
+    def test_fails(self) -> None:
+        """A failure ends the window, and what it may have started is ended by its thaw."""
+        prepare = self.prepare()
+        self.actor.fail(ParticipantError("no such directory"))
+        self.failureResultOf(prepare, ParticipantError)
+        self.assertEqual(self.step.freeze_problem, "no such directory")
+        self.assertTrue(self.step.may_hold)
+
+    def test_continue(self) -> None:
+        """With on_failure = continue it is left out of the freeze, its reason kept."""
+        self.actor.abort = False
+        prepare = self.prepare()
+        self.actor.fail(ParticipantError("no such directory"))
+        self.successResultOf(prepare)
+        begun = len(self.stage)
+        self.successResultOf(self.freeze())
+        self.assertEqual(len(self.stage), begun)
+        self.assertEqual(self.step.freeze_problem, "no such directory")
+
+    def test_timeout(self) -> None:
+        """It may take as long as a freeze."""
+        prepare = self.prepare()
+        self.clock.advance(30.0)
+        self.failureResultOf(prepare, ParticipantError)
+        self.assertEqual(self.step.freeze_problem, "not done within 30s, and told to end")
+        self.assertEqual(self.stage[-1], "prepare a cancelled")
+
+    def test_cancelled(self) -> None:
+        """Broken off, it counts as failed."""
+        prepare = self.prepare()
+        prepare.cancel()
+        self.failureResultOf(prepare, CancelledError)
+        self.assertEqual((self.step.phase, self.step.freeze_problem), ("failed", "broken off"))
 
 
 class ThawTests(StepTestCase):
@@ -185,7 +273,7 @@ class EntryTests(StepTestCase):
         """One that only flushes is in it while its process runs."""
         self.actor.holds = False
         freeze = self.freeze()
-        self.assertEqual(self.step.entry(), Entry("a", 40, {"name": "a"}, {"pid": 1}))
+        self.assertEqual(self.step.entry(), Entry("a", 40, {"name": "a"}, {"pid": 1, "started": 2}))
         self.actor.do()
         self.successResultOf(freeze)
         self.assertIsNone(self.step.entry())

@@ -73,6 +73,32 @@ class RespondTests(SiteTestCase):
             {"window": "w", "state": "failed", "problems": ["command:a: no"], "participants": []},
         )
 
+    def test_accept(self) -> None:
+        """JSON is asked for by its whole name, in any case, in any of the headers."""
+        for accepted in (
+            ("APPLICATION/JSON",),
+            ("text/html, application/json;q=0.5",),
+            ("application/json ; q=0.001",),
+            ("text/html", "application/json"),
+        ):
+            head, _ = self.answer(Answer(status=200), *(f"Accept: {each}" for each in accepted))
+            self.assertIn("\r\nContent-Type: application/json", head, accepted)
+
+    def test_not_accepted(self) -> None:
+        """A weight of 0 is a refusal, and another type, or any type, asks for no JSON."""
+        for accepted in (
+            "application/json;q=0",
+            "application/json; Q=0",
+            "application/json;q=0.000",
+            "application/jsonp",
+            "text/application/json",
+            "*/*",
+            "",
+        ):
+            head, body = self.answer(Answer(status=200), f"Accept: {accepted}")
+            self.assertNotIn("application/json", head, accepted)
+            self.assertEqual(body, "Ok", accepted)
+
 
 class RefusedTests(SiteTestCase):
     """An authenticated request that is not one of the hook's."""

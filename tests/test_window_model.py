@@ -1,4 +1,4 @@
-"""The state machine of windows against a small model of what the contract says of any run."""
+"""The state machine of windows against a small model of what docs/hook.rst says of any run."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ class AnyRunTests(SynchronousTestCase):
     """Runs that nobody has thought of."""
 
     def test_any_run(self) -> None:
-        """Whatever happens in whatever order, the contract's promises hold."""
+        """Whatever happens in whatever order, what is promised holds."""
         run_state_machine_as_test(
             AnyRun,
             settings=settings(

@@ -49,6 +49,10 @@ class NotedWork:
         assert (self.state, self.under_way) == ("holding", ""), self.under_way
         self._begin("flush", f"flush {window}")
 
+    def hold(self, until: float) -> None:
+        """Hear how long the hold lasts; something must be held."""
+        assert self.is_frozen
+
     def thaw(self, outcome: Outcome) -> None:
         """Note it; nothing may be under way."""
         assert not self.under_way, self.under_way

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 
 class Outcome(str, Enum):
-    """How a window ended, in the contract's words."""
+    """How a window ended (docs/hook.rst, Outcomes)."""
 
     SYNCED = "synced"
     FAILED = "failed"
@@ -21,6 +21,14 @@ class Outcome(str, Enum):
     STOPPED = "stopped"
     RECOVERED = "recovered"
     REHEARSED = "rehearsed"
+
+    @property
+    def is_good(self) -> bool:
+        """Tell whether all held until it was asked to let go.
+
+        :return: whether it did.
+        """
+        return self in (Outcome.SYNCED, Outcome.REHEARSED)
 
 
 @attrs.frozen(kw_only=True)

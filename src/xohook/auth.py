@@ -64,7 +64,7 @@ class Verdict:
 
 
 class Gate:
-    """Judges requests by the contract's section on authentication.
+    """Judges requests (docs/hook.rst, Authentication).
 
     :param credentials: what suffices as a proof.
     :param methods: which kinds of proof count, of ``bearer``, ``token`` and ``peer``.

@@ -12,7 +12,16 @@ import attrs
 from xohook import places
 from xohook.errors import ConfigurationError, Mistake
 from xohook.ini import Section, parse
-from xohook.sections import AGENT_SECTION, judged, kind_of, merged, misnamed, unknown_options
+from xohook.sections import (
+    AGENT_SECTION,
+    doubled_mounts,
+    judged,
+    kind_of,
+    merged,
+    misnamed,
+    named_recipe,
+    unknown_options,
+)
 from xohook.settings import ParticipantSettings, Settings
 
 DEFAULT_PATH = Path("/etc/xohook.ini")
@@ -45,6 +54,7 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Settings:
     own = sections.pop(AGENT_SECTION, Section(str(path), 1, AGENT_SECTION))
     given, wrong = judged(own)
     mistakes += wrong
+    mistakes += doubled_mounts(sections)
     participants = []
     for section in sections.values():
         said, wrong = judged(section)
@@ -56,19 +66,35 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Settings:
     return _settings(path, given.values, tuple(participants), environ)
 
 
-def locate_runtime_directory(path: Path, *, environ: Mapping[str, str]) -> Path:
-    """Tell the runtime directory as far as it can be told from files that may have mistakes.
+def locate_directories(path: Path, *, environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """Tell the two directories as far as they can be told from files that may have mistakes.
 
     What an earlier run left frozen has to be thawed even where the configuration has been broken
     since, so this raises nothing.
 
     :param path: the main file.
     :param environ: the environment, for what the files leave open.
-    :return: the directory that :func:`load` would tell; the default where that is mistaken.
+    :return: the state directory and the runtime directory that :func:`load` would tell; the
+        defaults where that is mistaken.
     """
     own = merged(_read(path).sections).get(AGENT_SECTION)
-    given: Path | None = None if own is None else judged(own)[0].values["runtime_directory"]
-    return given or places.runtime_directory(environ, os.geteuid())
+    given = {} if own is None else judged(own)[0].values
+    uid = os.geteuid()
+    return (
+        given.get("state_directory") or places.state_directory(environ, uid),
+        given.get("runtime_directory") or places.runtime_directory(environ, uid),
+    )
+
+
+def named_recipes(path: Path) -> dict[str, str]:
+    """Tell which recipes are named in files without mistakes.
+
+    :param path: the main file.
+    :return: each recipe's name by its participant's whole name.
+    """
+    sections = merged(_read(path.absolute()).sections)
+    found = {name: named_recipe(section) for name, section in sections.items()}
+    return {name: recipe for name, recipe in found.items() if recipe}
 
 
 @attrs.frozen

@@ -8,13 +8,14 @@ from typing import Protocol
 from xohook.auth import parse_address
 
 MOST = 1024
-"""Connections in all (contract, HTTP)."""
+"""Connections in all (docs/hook.rst, Requests and answers)."""
 
 MOST_OF_AN_ADDRESS = 256
-"""Connections of one address (contract, HTTP)."""
+"""Connections of one address (docs/hook.rst, Requests and answers)."""
 
 RESERVED_FILES = 128
-"""Files that connections leave free: for the agent's own, and a few pipes for each child."""
+"""Files that connections leave free: some twenty are the agent's own, and each child has three
+pipes, so that thirty children find room."""
 
 
 class Connection(Protocol):

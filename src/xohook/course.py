@@ -14,7 +14,7 @@ from xohook.inputs import Windows
 from xohook.strays import Strays
 
 MOST_LIMITS = 2
-"""No hold outlasts this many hold limits from its first answer (contract, HTTP)."""
+"""No hold outlasts this many hold limits from its first answer (docs/hook.rst, Windows)."""
 
 
 class Work(Protocol):
@@ -43,6 +43,12 @@ class Work(Protocol):
         """Thaw all that was frozen, then say ``thawed``.
 
         :param outcome: how the window ends, unless a thaw fails.
+        """
+
+    def hold(self, until: float) -> None:
+        """Hold until then, should nothing else be said.
+
+        :param until: the time of the clock at which the hold ends.
         """
 
     def save(self) -> None:
@@ -132,7 +138,10 @@ class Course:
 
     @property
     def open(self) -> Opened:
-        """The present window, where there must be one."""
+        """The present window, where there must be one.
+
+        :return: the window.
+        """
         assert self.window is not None
         return self.window
 
@@ -147,20 +156,31 @@ class Course:
         return [*present.waiting, *present.joining, *present.flushing, *self.queue]
 
     def await_answer(self, inputs: Windows, requester: Requester) -> None:
-        """Bound the time until a requester is answered; it counts from its arrival."""
+        """Bound the time until a requester is answered; it counts from its arrival.
+
+        :param inputs: the machine, which is told when the time is up.
+        :param requester: the requester.
+        """
         if requester.overdue is None:
             requester.overdue = self.clock.callLater(
                 self.limits.freeze_budget, inputs._overdue, requester
             )
 
     def expect(self, count: int, answered: bool) -> None:
-        """Expect so many ``/post-sync`` beyond the present window."""
+        """Expect so many ``/post-sync`` beyond the present window.
+
+        :param count: how many.
+        :param answered: whether their ``/sync`` had been answered 200.
+        """
         window = self.window.id if self.window else "none"
         for _ in range(count):
             self.strays.expect(window, answered, self.clock.seconds())
 
     def has_strays(self) -> bool:
-        """Tell whether a ``/post-sync`` that comes now may be another window's."""
+        """Tell whether a ``/post-sync`` that comes now may be another window's.
+
+        :return: whether any stray is expected.
+        """
         return bool(self.strays.present(self.clock.seconds()))
 
     def take_stray(self) -> Answer:
@@ -178,26 +198,40 @@ class Course:
         return Answer(status=500, window=stray.window, state="ended", lines=(line,))
 
     def says(self, status: int, *lines: str, hold: float | None = None) -> Answer:
-        """Put an answer about the present window into words, as the window is now."""
+        """Put an answer about the present window into words, as the window is now.
+
+        :param status: the HTTP status.
+        :param lines: what went wrong, a line each.
+        :param hold: seconds that the hold which begins with it may last.
+        :return: the answer.
+        """
         if self.window is None:
             return Answer(status=status, lines=lines, hold=hold)
         window, state = self.window.id, self.window.state
         return Answer(status=status, window=window, state=state, lines=lines, hold=hold)
 
     def deliver(self, requesters: Iterable[Requester], answer: Answer) -> None:
-        """Deliver an answer to each of the requesters, who then wait no more."""
+        """Deliver an answer to each of the requesters, who then wait no more.
+
+        :param requesters: whoever it is for.
+        :param answer: the answer.
+        """
         for requester in requesters:
             self.forget(requester)
             requester.deliver(answer)
 
     def forget(self, requester: Requester) -> None:
-        """Bound the time of this requester no more."""
+        """Bound the time of this requester no more.
+
+        :param requester: one that is answered, or gone.
+        """
         if requester.overdue is not None and requester.overdue.active():
             requester.overdue.cancel()
 
     def let_leave(self, requester: Requester) -> bool:
         """Forget a ``/sync`` requester that waits; its ``/post-sync`` is expected all the same.
 
+        :param requester: the requester.
         :return: whether it was waiting for an answer.
         """
         present = self.open
@@ -211,26 +245,41 @@ class Course:
         return False
 
     def hold_for(self, inputs: Windows, seconds: float) -> None:
-        """End the hold after so many seconds from now instead."""
+        """End the hold after so many seconds from now instead.
+
+        :param inputs: the machine, which is told when the time is up.
+        :param seconds: the seconds; fewer than none are none.
+        """
         window = self.open
         if window.end is not None and window.end.active():
             window.end.cancel()
-        window.end = self.clock.callLater(max(0.0, seconds), inputs._limit_passed)
+        seconds = max(0.0, seconds)
+        window.end = self.clock.callLater(seconds, inputs._limit_passed)
+        self.work.hold(self.clock.seconds() + seconds)
 
     def hold_at_most(self, inputs: Windows, seconds: float) -> None:
-        """End the hold after so many seconds from now, unless it ends before."""
+        """End the hold after so many seconds from now, unless it ends before.
+
+        :param inputs: the machine, which is told when the time is up.
+        :param seconds: the seconds.
+        """
         end = self.open.end
         assert end is not None
         self.hold_for(inputs, min(seconds, end.getTime() - self.clock.seconds()))
 
     def most_left(self) -> float:
-        """Tell how many seconds the hold can last at the most."""
+        """Tell how long the hold can last from now, whoever joins it.
+
+        :return: seconds.
+        """
         last = self.open.first_answer + MOST_LIMITS * self.limits.hold_limit
         return last - self.clock.seconds()
 
     def admit(self, inputs: Windows, count: int) -> Answer:
         """Let so many ``/sync`` requesters have their snapshots: each owes a ``/post-sync``.
 
+        :param inputs: the machine, which is told when the hold's time is up.
+        :param count: how many.
         :return: the answer for each of them.
         """
         window = self.open
@@ -243,7 +292,10 @@ class Course:
         return self.says(200, hold=self.limits.hold_limit)
 
     def next_flush(self, inputs: Windows) -> None:
-        """Flush for those who wish to join, or see whether the window is done."""
+        """Flush for those who wish to join, or see whether the window is done.
+
+        :param inputs: the machine, which is told if it is.
+        """
         window = self.open
         if window.joining:
             window.flushing, window.joining = window.joining, []
@@ -254,6 +306,8 @@ class Course:
     def leave_hold(self, inputs: Windows, requester: Requester) -> bool:
         """Let a requester leave, and go on without a flush that nobody waits for any more.
 
+        :param inputs: the machine, which is told if the window is done by that.
+        :param requester: the requester.
         :return: whether it was waiting for an answer.
         """
         was_flushing = requester in self.open.flushing
@@ -264,7 +318,11 @@ class Course:
         return was_waiting
 
     def end_hold(self, outcome: Outcome, *lines: str) -> None:
-        """Begin the thaw; what has not come is expected, and who was too late to join waits."""
+        """Begin the thaw; what has not come is expected, and who was too late to join waits.
+
+        :param outcome: how the window ends, unless a thaw fails.
+        :param lines: why it is not synced.
+        """
         window = self.open
         if window.flushing:
             self.work.cancel("the hold has ended")
@@ -275,7 +333,11 @@ class Course:
         self.begin_thaw(outcome, *lines)
 
     def begin_thaw(self, outcome: Outcome, *lines: str) -> None:
-        """Begin the thaw of a window whose outcome is settled but for the thaw itself."""
+        """Begin the thaw of a window whose outcome is settled but for the thaw itself.
+
+        :param outcome: how the window ends, unless a thaw fails.
+        :param lines: why it is not synced.
+        """
         window = self.open
         if window.end is not None and window.end.active():
             window.end.cancel()
@@ -286,15 +348,16 @@ class Course:
     def close(self, lines: tuple[str, ...]) -> Callable[[], None]:
         """End the window after its thaw.
 
+        :param lines: what went wrong with the thaw, a line each.
         :return: delivers the answers that waited for it; to be called when the state is whole.
         """
         window = self.open
         if lines:
             window.lines += lines
-            if window.outcome in (Outcome.SYNCED, Outcome.REHEARSED):
+            if window.outcome.is_good:
                 window.outcome = Outcome.FAILED
         window.state = window.outcome.value
-        good = window.outcome in (Outcome.SYNCED, Outcome.REHEARSED)
+        good = window.outcome.is_good
         waiting, window.waiting = window.waiting, []
         self.expect(len(waiting), answered=False)
         self.window = None

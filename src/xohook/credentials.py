@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import stat
@@ -55,7 +56,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read()
     except OSError as error:
         raise StartError(
@@ -144,7 +145,7 @@ def host_name() -> str:
 
 def _make_once(path: Path, line: str) -> None:
     try:
-        if not path.exists():
+        if not os.path.lexists(path):
             # Should another be quicker, both go on with that one's.
             create_private(path, f"{line}\n".encode())
     except OSError as error:

@@ -44,6 +44,16 @@ def create_private(path: Path, data: bytes) -> bool:
     return True
 
 
+def remove_lastingly(path: Path) -> None:
+    """Remove a file so that it does not come back after a loss of power.
+
+    :param path: the file; it need not be there.
+    :raises OSError: it cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
 @contextmanager
 def _complete_draft(path: Path, data: bytes, *, lasting: bool) -> Iterator[Path]:
     directory = path.parent

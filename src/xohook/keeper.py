@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any
 
-from twisted.internet import defer
-from twisted.internet.defer import Deferred, DeferredList, FirstError
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xohook.answers import Outcome, Requester
 from xohook.course import Course, Limits
+from xohook.disk import Disk
 from xohook.errors import RecordError
+from xohook.ordering import NotFrozenError, Order
 from xohook.participants import Participant
 from xohook.process import IProcessReactor
 from xohook.record import Record, State
-from xohook.steps import Step
+from xohook.steps import Step, Terms
 from xohook.strays import Strays
 from xohook.window import new_windows
 
 STOP_WAITS = 5.0
-"""Seconds that a shutdown waits for programs that do not end (contract, Configuration)."""
+"""Seconds that a shutdown waits for programs that do not end (``docs/operation.rst``)."""
+
+GUARD_GRACE = 0.5
+"""Seconds that a guard waits for the agent beyond the end of a hold before it lets go itself."""
 
 
 class Keeper:
@@ -36,6 +39,7 @@ class Keeper:
     :param strays: the ``/post-sync`` that are still expected from earlier windows.
     :param limits: the times that bound a window.
     :param participants: whoever takes part.
+    :param disk: the agent's own disks, on what is frozen perhaps.
     """
 
     _log = Logger()
@@ -47,14 +51,16 @@ class Keeper:
         strays: Strays,
         limits: Limits,
         participants: Sequence[Participant],
+        disk: Disk,
     ) -> None:
         self._reactor = reactor
         self._record = record
         self._course = Course(reactor, self, limits, new_window_id, strays)
         self._windows = new_windows(self._course)
         self._participants = tuple(participants)
-        self._steps: tuple[Step, ...] = ()
-        self._steps_of: str | None = None
+        self._disk = disk
+        self._order = Order("", 0.0, (), disk)
+        self._terms = Terms("", 0.0, self.let_go)
         self._under_way: Deferred[None] | None = None
         self._changes: list[Callable[[], None]] = []
         self._stopped: Deferred[None] = Deferred()
@@ -91,12 +97,15 @@ class Keeper:
         self._windows.gone(requester)
 
     def let_go(self, participant: Participant, reason: str) -> None:
-        """Note that a participant has let go by itself.
+        """Note that a participant has let go by itself, which spoils the window if it matters.
 
         :param participant: who did.
         :param reason: its last words, or what became of it.
         """
-        self._windows.let_go(f"{participant.name}: {reason}")
+        line = f"{participant.name}: {reason}"
+        self._log.warn("window {window}: let go: {line}", window=self._order.window, line=line)
+        if participant.abort:
+            self._windows.let_go(line)
 
     def between_windows(self, change: Callable[[], None]) -> None:
         """Make a change when no window is open: now, or at the end of the present one.
@@ -121,9 +130,9 @@ class Keeper:
         """Tell how far each participant has come.
 
         :param window: the id of a window.
-        :return: the steps of that window; none where it is neither the present nor the last one.
+        :return: the steps of that window; none where it is not the one that opened last.
         """
-        return self._steps if window == self._steps_of else ()
+        return self._order.steps if window == self._order.window else ()
 
     async def stop(self) -> None:
         """Thaw what is frozen and open no window any more.
@@ -133,13 +142,13 @@ class Keeper:
         """
         self._windows.stop()
         await self._stopped
-        quiet = DeferredList(
-            [participant.when_quiet() for participant in self._participants], consumeErrors=True
-        )
-        try:
-            await quiet.addTimeout(STOP_WAITS, self._reactor)
-        except defer.TimeoutError:
-            self._log.warn("a program of a participant does not end; going on without it")
+        steps = self._order.steps
+        quiet = DeferredList([step.participant.when_quiet() for step in steps], consumeErrors=True)
+        # Past the time the list is cancelled, and with it each that is not quiet yet.
+        results = await quiet.addTimeout(STOP_WAITS, self._reactor)
+        for step, (is_quiet, _) in zip(steps, results, strict=True):
+            if not is_quiet:
+                self._log.warn("a program of {name} does not end: left to itself", name=step.name)
 
     # What the state machine asks of the keeper.
 
@@ -148,10 +157,12 @@ class Keeper:
 
         :param window: the window's id.
         """
-        ordered = sorted(self._participants, key=lambda participant: participant.order)
-        self._steps = tuple(Step(each, self._reactor, self._write) for each in ordered)
-        self._steps_of = window
-        work = self._freeze_in_order(window, self._steps)
+        steps = (Step(each, self._reactor, self._write) for each in self._participants)
+        self._order = Order(window, time.time(), steps, self._disk)
+        limits = self._course.limits
+        longest = limits.freeze_budget + limits.hold_limit + GUARD_GRACE
+        self._terms = Terms(window, self._reactor.seconds() + longest, self.let_go)
+        work = self._order.freeze(self._terms)
         self._begin(work, self._windows.frozen, self._windows.freeze_failed)
 
     def flush(self, window: str) -> None:
@@ -159,10 +170,15 @@ class Keeper:
 
         :param window: the window's id.
         """
-        work = self._freeze_in_order(
-            window, [step for step in self._steps if not step.participant.holds]
-        )
+        work = self._order.flush(self._terms)
         self._begin(work, partial(self._windows.flushed, ()), self._windows.flushed)
+
+    def hold(self, until: float) -> None:
+        """Have the guards hold as long as the window does, and a moment more.
+
+        :param until: the time of the clock at which the hold ends.
+        """
+        self._order.extend(until + GUARD_GRACE)
 
     def cancel(self, why: str) -> tuple[str, ...]:
         """Break off the freeze or the flush that is under way.
@@ -170,7 +186,7 @@ class Keeper:
         :param why: the reason.
         :return: a line for each participant that was not done.
         """
-        undone = [step for step in self._steps if step.phase == "freezing"]
+        undone = [step for step in self._order.steps if step.phase in ("preparing", "freezing")]
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.cancel()
@@ -181,9 +197,10 @@ class Keeper:
 
         :param outcome: how the window ends.
         """
-        work = Deferred.fromCoroutine(self._thaw_in_order(outcome.value))
+        work = Deferred.fromCoroutine(self._order.thaw(outcome.value))
+        work.addErrback(self._own_fault)
         work.addCallback(self._windows.thawed)
-        work.addErrback(lambda fault: self._log.failure("a fault of xohook itself", fault))
+        work.addErrback(self._own_fault)
 
     def save(self) -> None:
         """Write the record; where that fails, what is under way goes on and the log tells."""
@@ -198,14 +215,16 @@ class Keeper:
         :param outcome: how it ended.
         :param lines: why it was not synced.
         """
-        is_good = outcome in (Outcome.SYNCED, Outcome.REHEARSED)
-        say = self._log.info if is_good else self._log.warn
-        say("window {window} {outcome}", window=self._steps_of, outcome=outcome.value)
+        say = self._log.info if outcome.is_good else self._log.warn
+        say("window {window} {outcome}", window=self._order.window, outcome=outcome.value)
         for line in lines:
-            self._log.warn("window {window}: {line}", window=self._steps_of, line=line)
+            self._log.warn("window {window}: {line}", window=self._order.window, line=line)
         changes, self._changes = self._changes, []
         for change in changes:
-            change()
+            try:
+                change()
+            except Exception:  # noqa: BLE001 - whoever waits for an answer must have it.
+                self._log.failure("a fault of xohook itself")
 
     def stopped(self) -> None:
         """Let go of who waits for the end."""
@@ -228,59 +247,29 @@ class Keeper:
             self._under_way = None
             if result is None:
                 done()
-            elif isinstance(result.value, _NotFrozenError):
+            elif isinstance(result.value, NotFrozenError):
                 failed(result.value.lines)
             else:
-                self._log.failure("a fault of xohook itself", result)
-                failed((f"xohook: a fault of its own: {result.getErrorMessage()}",))
+                failed(self._own_fault(result))
 
         under_way.addBoth(end)
 
-    async def _freeze_in_order(self, window: str, steps: Sequence[Step]) -> None:
-        for group in _groups(steps):
-            freezes = [Deferred.fromCoroutine(step.freeze(window)) for step in group]
-            try:
-                await DeferredList(freezes, fireOnOneErrback=True, consumeErrors=True)
-            except FirstError:
-                failed = [step for step in group if step.freeze_problem and step.participant.abort]
-                for freeze in freezes:
-                    freeze.cancel()
-                raise _NotFrozenError(
-                    f"{step.name}: {step.freeze_problem}" for step in failed
-                ) from None
-
-    async def _thaw_in_order(self, outcome: str) -> tuple[str, ...]:
-        window = self._steps_of or ""
-        for group in reversed(list(_groups(self._steps))):
-            await DeferredList(
-                [Deferred.fromCoroutine(step.thaw(window, outcome)) for step in group]
-            )
-        return tuple(
-            f"{step.name}: not thawed: {step.thaw_problem}"
-            for step in self._steps
-            if step.thaw_problem
-        )
+    def _own_fault(self, fault: Failure) -> tuple[str, ...]:
+        """Tell of what should not be; the window goes on as with any other failure."""
+        self._log.failure("a fault of xohook itself", fault)
+        return (f"xohook: a fault of its own: {fault.getErrorMessage()}",)
 
     def _write(self) -> None:
         course, present = self._course, self._course.window
-        entries = (step.entry() for step in self._steps) if present else ()
         self._record.write(
             State(
                 window=present.id if present else None,
                 waiting=len(course.unanswered()),
                 owed=present.owed if present else 0,
-                entries=tuple(entry for entry in entries if entry is not None),
+                entries=self._order.entries() if present else (),
                 strays=course.strays.present(self._reactor.seconds()),
             )
         )
-
-
-class _NotFrozenError(Exception):
-    """Participants that matter could not be frozen."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        super().__init__()
-        self.lines = tuple(lines)
 
 
 def new_window_id() -> str:
@@ -289,9 +278,3 @@ def new_window_id() -> str:
     :return: the time of day (UTC), for whoever reads a log, and a few digits by chance.
     """
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
-
-
-def _groups(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """Part the steps, which are in order, into those of equal order."""
-    for _, group in groupby(steps, key=lambda step: step.participant.order):
-        yield list(group)

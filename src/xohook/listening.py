@@ -24,8 +24,8 @@ from xohook.errors import StartError
 if TYPE_CHECKING:
     from xohook.tls import ServerTLS
 
-# As many as the agent serves at once (docs/configuration.rst); the kernel's net.core.somaxconn
-# may lower it.
+# As many as the agent serves at once (docs/hook.rst, Requests and answers); the kernel's
+# net.core.somaxconn may lower it.
 _BACKLOG = 1024
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104 - compared with, not bound
 
@@ -109,20 +109,17 @@ def _open_endpoint(
     # Imported here because the default, a port, does without it.
     from twisted.internet.endpoints import serverFromString
 
-    kind = entry.partition(":")[0]
-    if kind in {"ssl", "tls"}:
-        raise StartError(
-            f"listen = {entry}: TLS is put around each address already; write tcp: instead, and "
-            "name certificate and private_key in their own options"
-        )
+    doubled = ports.doubled_tls(entry)
+    if doubled is not None:
+        raise StartError(doubled)
     described = entry
-    if kind in {"tcp", "tcp4", "tcp6"} and ":backlog=" not in entry:
+    if entry.startswith(("tcp:", "tcp6:")) and ":backlog=" not in entry:
         described = f"{entry}:backlog={_BACKLOG}"
     try:
         outcome = _present_outcome(serverFromString(reactor, described).listen(factory))
     # A plugin may raise anything about its arguments.
     except Exception as error:
-        raise _misdescribed(entry, error) from error
+        raise StartError(ports.misdescribed(entry, error)) from error
     if outcome is None:
         raise StartError(
             f"listen = {entry}: it does not open at once, so the agent cannot know that it will; "
@@ -133,29 +130,11 @@ def _open_endpoint(
     cause = outcome.value
     if isinstance(cause, CannotListenError) and isinstance(cause.socketError, OSError):
         raise StartError(ports.refusal(entry, cause.socketError)) from cause
-    raise _misdescribed(entry, cause) from cause
+    raise StartError(ports.misdescribed(entry, cause)) from cause
 
 
 def _present_outcome(opening: Deferred[IListeningPort]) -> IListeningPort | Failure | None:
-    """Take what a Deferred has come to by now; a port that comes later is closed again."""
+    """Take what a Deferred has come to by now; what comes later is of no use any more."""
     come: list[IListeningPort | Failure] = []
-    abandoned = False
-
-    def take(outcome: IListeningPort | Failure) -> None:
-        come.append(outcome)
-        if abandoned and not isinstance(outcome, Failure):
-            outcome.stopListening()
-
-    opening.addBoth(take)
-    if come:
-        return come[0]
-    # It is not cancelled: Twisted would then drop the port that comes, still open.
-    abandoned = True
-    return None
-
-
-def _misdescribed(entry: str, error: BaseException | None) -> StartError:
-    return StartError(
-        f"listen = {entry}: not an endpoint that can be opened ({error or type(error).__name__}); "
-        "write a port number, or a description such as tcp:1727:interface=192.0.2.10"
-    )
+    opening.addBoth(come.append)
+    return come[0] if come else None

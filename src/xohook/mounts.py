@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 import attrs
 
 from xohook.errors import StartError
-from xohook.settings import ParticipantSettings
+from xohook.settings import CommandSettings, FilesystemSettings, ParticipantSettings
 
 _FREEZE_FLAGS = {"-f", "--freeze"}
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -22,10 +22,14 @@ class Mount:
 
     :param point: where it is mounted.
     :param kind: its type, ``ext4`` for instance.
+    :param device: the numbers of its device, ``8:1`` for instance.
+    :param is_writable: whether anything can be written to it here.
     """
 
     point: Path
     kind: str
+    device: str = ""
+    is_writable: bool = True
 
 
 def nearest_existing(path: Path) -> Path:
@@ -34,7 +38,7 @@ def nearest_existing(path: Path) -> Path:
     :param path: an absolute path.
     :return: what is there; in the end ``/``.
     """
-    return next(each for each in (path, *path.parents) if each.exists())
+    return next(each for each in (path, *path.parents) if device_of(each) is not None)
 
 
 def mount_of(path: Path, mountinfo: str) -> Mount | None:
@@ -50,14 +54,86 @@ def mount_of(path: Path, mountinfo: str) -> Mount | None:
     return max(reversed(candidates), key=lambda mount: len(mount.point.parts), default=None)
 
 
+def is_mount_point(path: Path, mountinfo: str) -> bool:
+    """Tell whether a filesystem is mounted just there, and not only around it.
+
+    :param path: an absolute path.
+    :param mountinfo: the content of ``/proc/self/mountinfo`` (proc(5)).
+    :return: whether one is.
+    """
+    mount = mount_of(path, mountinfo)
+    return mount is not None and mount.point == path.resolve()
+
+
+FREEZABLE = frozenset(
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "gfs2", "jfs", "nilfs2", "xfs"}
+)
+"""The local filesystems that the kernel can freeze: those with ``freeze_fs`` or ``freeze_super``
+among their operations (linux/fs/ioctl.c, ``ioctl_fsfreeze``)."""
+
+
+def freezable(mountinfo: str, sys: Path) -> tuple[str, ...]:
+    """Find every mounted, writable, local filesystem that can be frozen, each once.
+
+    :param mountinfo: the content of ``/proc/self/mountinfo`` (proc(5)).
+    :param sys: where sysfs is mounted; it tells which file a loop device carries.
+    :return: one mount point each, in the order of the freeze: deeper ones first, one whose device
+        is a file on another before that other, ``/`` last.
+    """
+    by_device: dict[str, Mount] = {}
+    for mount in _parse(mountinfo):
+        if mount.kind in FREEZABLE and mount.is_writable:
+            by_device.setdefault(mount.device, mount)
+    mounts = sorted(by_device.values(), key=lambda each: (-len(each.point.parts), str(each.point)))
+    ordered: list[Mount] = []
+
+    def visit(mount: Mount) -> None:
+        if mount in ordered:
+            return
+        for other in mounts:
+            if other is not mount and _carrier(other, mountinfo, sys) == mount.device:
+                visit(other)
+        ordered.append(mount)
+
+    for mount in mounts:
+        visit(mount)
+    return tuple(str(mount.point) for mount in ordered)
+
+
+def _carrier(mount: Mount, mountinfo: str, sys: Path) -> str:
+    """Tell the device of the filesystem that carries a loop device's file; empty for others."""
+    backing = sys / "dev" / "block" / mount.device / "loop" / "backing_file"
+    try:
+        carrier = mount_of(Path(backing.read_text().strip()), mountinfo)
+    except OSError:
+        return ""
+    return carrier.device if carrier is not None else ""
+
+
+def table() -> str:
+    """Read which filesystems are mounted.
+
+    :return: the content of ``/proc/self/mountinfo`` (proc(5)); bytes in it that are no UTF-8
+        stand as Python's file names have them.
+    """
+    return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+
+
 def frozen_by(participant: ParticipantSettings) -> tuple[Path, ...]:
-    """Tell which filesystems a participant freezes, as far as its command line says.
+    """Tell which filesystems a participant freezes, as far as its settings say.
 
     :param participant: the participant.
-    :return: what its ``freeze`` hands to ``fsfreeze --freeze`` (fsfreeze(8)), directly, behind
-        another program such as ``sudo``, or in a shell's ``-c``.
+    :return: the mount points of a filesystem participant, those that ``auto`` finds now included;
+        what a command's ``freeze`` hands to ``fsfreeze --freeze`` (fsfreeze(8)), directly, behind
+        another program such as ``sudo``, or in a shell's ``-c``; none of other kinds.
     """
-    return tuple(_fsfreeze_mounts(participant.freeze or ()))
+    if isinstance(participant, FilesystemSettings):
+        if participant.mount is not None:
+            return (participant.mount,)
+        return tuple(map(Path, freezable(table(), Path("/sys"))))
+    if isinstance(participant, CommandSettings):
+        return tuple(_fsfreeze_mounts(participant.freeze or ()))
+    return ()
 
 
 def refuse_frozen(directory: Path, participants: Iterable[ParticipantSettings]) -> None:
@@ -69,15 +145,27 @@ def refuse_frozen(directory: Path, participants: Iterable[ParticipantSettings]) 
     :param participants: all participants.
     :raises StartError: one of them freezes it.
     """
-    device = nearest_existing(directory).stat().st_dev
+    device = device_of(nearest_existing(directory))
     for participant in participants:
         for mount in frozen_by(participant):
-            if mount.exists() and mount.stat().st_dev == device:
+            if device is not None and device_of(mount) == device:
                 raise StartError(
                     f"runtime_directory = {directory}: it lies on the filesystem of {mount}, which "
                     f"[{participant.name}] freezes, and the agent would hang there; name a "
                     "directory on tmpfs, below /run for instance"
                 )
+
+
+def device_of(path: Path) -> int | None:
+    """Tell which device a path lies on.
+
+    :param path: the path.
+    :return: the device's number; None where it is not there, or not for the agent to see.
+    """
+    try:
+        return path.stat().st_dev
+    except OSError:
+        return None
 
 
 def _fsfreeze_mounts(words: Sequence[str]) -> Iterator[Path]:
@@ -103,5 +191,8 @@ def _shell_words(script: str) -> list[str]:
 def _parse(mountinfo: str) -> Iterator[Mount]:
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), before.split()[4])
-        yield Mount(point=Path(point), kind=after.split()[0])
+        _, _, device, _, point, options, *_ = before.split()
+        kind, _, of_all = after.split()[:3]
+        is_writable = "rw" in options.split(",") and "rw" in of_all.split(",")
+        point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), point)
+        yield Mount(point=Path(point), kind=kind, device=device, is_writable=is_writable)

@@ -1,4 +1,4 @@
-"""Every section and option that there is, as a table: a further kind is a further entry of it."""
+"""What an option and a section are, and the options of the agent's own section as a table."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from typing import Any
 
 import attrs
 
-from xohook.settings import CommandSettings, ParticipantSettings
 from xohook.values import (
-    aborts,
     absolute_path,
-    account,
     authentication,
-    command_line,
     duration,
-    environment,
     file_path,
     listeners,
     networks,
     vm_name,
-    whole_number,
 )
 
 # Shorter than 100ms, no program can do its work, and a unit was probably mistaken.
-_SHORTEST = 0.1
-_MINUTE = 60.0
+SHORTEST = 0.1
+"""The shortest duration of any option, in seconds."""
+
+MINUTE = 60.0
+"""A minute in seconds."""
 
 
 @attrs.frozen
@@ -72,25 +69,13 @@ class Schema:
     """What may stand in one sort of section.
 
     :param options: the options by name.
-    :param later: the names of options that a later release brings.
     :param contradictions: finds what does not go together.
+    :param later: the names of options that a later release brings.
     """
 
     options: Mapping[str, Option]
-    later: frozenset[str]
     contradictions: Callable[[Given], Iterator[Contradiction]]
-
-
-@attrs.frozen
-class Kind:
-    """A kind of participant, with sections ``[KIND:NAME]``.
-
-    :param schema: what may stand in its section.
-    :param build: from the participant's whole name and its section's values to its settings.
-    """
-
-    schema: Schema
-    build: Callable[[str, Mapping[str, Any]], ParticipantSettings]
+    later: frozenset[str] = frozenset()
 
 
 def _agent_contradictions(given: Given) -> Iterator[Contradiction]:
@@ -111,41 +96,6 @@ def _agent_contradictions(given: Given) -> Iterator[Contradiction]:
             yield Contradiction(one, f"given without {other}", "both, or neither")
 
 
-def _command_contradictions(given: Given) -> Iterator[Contradiction]:
-    if given.named.isdisjoint({"freeze", "thaw"}):
-        yield Contradiction(None, "neither freeze nor thaw is given", "at least one of the two")
-
-
-def _command(name: str, values: Mapping[str, Any]) -> CommandSettings:
-    return CommandSettings(
-        name=name,
-        order=values["order"],
-        freeze=values["freeze"],
-        thaw=values["thaw"],
-        account=values["user"],
-        directory=values["directory"],
-        environment=values["environment"],
-        freeze_timeout=values["freeze_timeout"],
-        thaw_timeout=values["thaw_timeout"],
-        abort=values["on_failure"],
-    )
-
-
-def _participant_options(order: int) -> dict[str, Option]:
-    return {
-        "order": Option(whole_number(0, 999), order),
-        "freeze_timeout": Option(duration(_SHORTEST, 10 * _MINUTE), 30.0),
-        "thaw_timeout": Option(duration(_SHORTEST, 10 * _MINUTE), 30.0),
-        "on_failure": Option(aborts, True),
-    }
-
-
-_PROGRAM_OPTIONS = {
-    "user": Option(account),
-    "directory": Option(absolute_path),
-    "environment": Option(environment, {}),
-}
-
 AGENT = Schema(
     options={
         "listen": Option(listeners, ("1727",)),
@@ -156,32 +106,12 @@ AGENT = Schema(
         "authenticate": Option(authentication, frozenset({"bearer", "token"})),
         "allow_from": Option(networks, ()),
         "vm": Option(vm_name),
-        "freeze_budget": Option(duration(_SHORTEST, 10 * _MINUTE), 50.0),
-        "hold_limit": Option(duration(_SHORTEST, 60 * _MINUTE), 2 * _MINUTE),
+        "freeze_budget": Option(duration(SHORTEST, 10 * MINUTE), 50.0),
+        "hold_limit": Option(duration(SHORTEST, 60 * MINUTE), 2 * MINUTE),
         "state_directory": Option(absolute_path),
         "runtime_directory": Option(absolute_path),
     },
     later=frozenset({"control", "control_group", "metrics"}),
     contradictions=_agent_contradictions,
 )
-"""The section ``[xohook]``."""
-
-KINDS: Mapping[str, Kind] = {
-    "command": Kind(
-        Schema(
-            options={
-                "freeze": Option(command_line),
-                "thaw": Option(command_line),
-                **_participant_options(order=40),
-                **_PROGRAM_OPTIONS,
-            },
-            later=frozenset({"recipe"}),
-            contradictions=_command_contradictions,
-        ),
-        _command,
-    ),
-}
-"""The kinds of participants."""
-
-LATER_KINDS = frozenset({"session", "filesystem", "scripts", "app"})
-"""The kinds that a later release brings."""
+"""The section ``[xohook]``; defaults and bounds are those of docs/configuration.rst."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,12 +72,13 @@ def _absolute(environ: Mapping[str, str], variable: str) -> Path | None:
 def prepare(directory: Path, uid: int) -> None:
     """Make a directory that nobody else can write to, or see that the one there is such.
 
-    :param directory: the directory; it is made with mode 0700, its parents as the umask has it.
+    :param directory: the directory; it is made with mode 0700, its parents with 0755, and less
+        where the umask says so.
     :param uid: the agent's user; root may use a directory of anybody's.
     :raises StartError: where it cannot be made, is no directory, or is open to others' writing.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(directory)
         link = directory.lstat()
         target = directory.stat()
     except FileExistsError:
@@ -103,3 +105,11 @@ def prepare(directory: Path, uid: int) -> None:
             f"Others may write to the directory {directory} (mode {target.st_mode & 0o777:04o}): "
             f"run 'chmod go-w {directory}', or name another directory"
         )
+
+
+def _make(directory: Path) -> None:
+    for parent in reversed(directory.parents):
+        if not os.path.lexists(parent):
+            # With parents=True they would be open to whomever the umask does not keep out.
+            parent.mkdir(mode=0o755, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)

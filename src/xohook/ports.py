@@ -8,6 +8,8 @@ import socket
 
 import attrs
 
+from xohook.auth import parse_address
+
 # The kernel has no IPv6 at all, or the namespace has none of its addresses.
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 _REMEDIES = {
@@ -17,6 +19,9 @@ _REMEDIES = {
 }
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
 _FIELD = re.compile(r"(?:[^:\\]|\\.)*")
+
+HIGHEST = 65535
+"""The highest port there is (RFC 9293, section 3.1: sixteen bits)."""
 
 
 @attrs.frozen
@@ -42,12 +47,36 @@ class Place:
         """Tell whether IPv6 is served here."""
         return self.both or (self.interface is not None and ":" in self.interface)
 
+    @property
+    def ipv4(self) -> bool:
+        """Tell whether IPv4 is served here: by the IPv6 wildcard too (see :func:`bind_one`)."""
+        return not self.ipv6 or self.wildcard
+
+    def excludes(self, other: Place) -> bool:
+        """Tell whether the kernel would not give both places, whoever asked first.
+
+        :param other: another place.
+        :return: whether some address and port is in both; never with port 0, of which there are
+            many.
+        """
+        if self.port != other.port or self.port == 0:
+            return False
+        if not ((self.ipv4 and other.ipv4) or (self.ipv6 and other.ipv6)):
+            return False
+        return self.wildcard or other.wildcard or self._address == other._address
+
+    @property
+    def _address(self) -> object:
+        # One IPv6 address can be written in many ways.
+        return parse_address(self.interface) or self.interface
+
 
 def place(entry: str) -> Place | None:
     """Tell where an entry of ``listen`` listens, without opening it.
 
     :param entry: a port number's digits or a Twisted endpoint description.
-    :return: the place; None where it is no TCP port, or the description says too little.
+    :return: the place; None where it is no TCP port, or the description says too little. Its port
+        is beyond :data:`HIGHEST` where the description's is.
     """
     if entry.isdecimal():
         return Place(interface=None, port=int(entry), both=True)
@@ -58,10 +87,12 @@ def place(entry: str) -> Place | None:
     port = named.get("port", plain[0] if plain else "")
     if kind not in {"tcp", "tcp6"} or not port.isdecimal():
         return None
+    # Six digits are too many for a port already, and int() refuses very many.
+    number = int(port.lstrip("0")[:6] or "0")
     interface = named.get("interface") or None
     if interface is None and kind == "tcp6":
         interface = "::"
-    return Place(interface=interface, port=int(port), both=False)
+    return Place(interface=interface, port=number, both=False)
 
 
 def bind(port: int) -> socket.socket:
@@ -100,6 +131,34 @@ def refusal(place: str, error: OSError) -> str:
     """
     remedy = _REMEDIES.get(error.errno or 0, "correct listen in the configuration")
     return f"cannot listen on {place}: {error.strerror or error}; {remedy}"
+
+
+def doubled_tls(entry: str) -> str | None:
+    """Say what is wrong with an endpoint that speaks TLS itself.
+
+    :param entry: an entry of ``listen``.
+    :return: one sentence for the administrator; None where the endpoint is of another kind.
+    """
+    if entry.partition(":")[0] not in {"ssl", "tls"}:
+        return None
+    return (
+        f"listen = {entry}: TLS is put around each address already; write tcp: instead, and "
+        "name certificate and private_key in their own options"
+    )
+
+
+def misdescribed(entry: str, error: BaseException | None) -> str:
+    """Say that an entry of ``listen`` describes nothing that can be opened.
+
+    :param entry: the entry.
+    :param error: what was said about it, if anything.
+    :return: one sentence for the administrator.
+    """
+    said = str(error) or type(error).__name__
+    return (
+        f"listen = {entry}: not an endpoint that can be opened ({said}); write a port number, or "
+        "a description such as tcp:1727:interface=192.0.2.10"
+    )
 
 
 def _bound(family: socket.AddressFamily, interface: str, port: int) -> socket.socket:

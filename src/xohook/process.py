@@ -27,14 +27,14 @@ from xohook.settings import Account
 from xohook.text import printable
 
 OUTPUT_KEPT = 64 * 1024
-"""Bytes of a program's output that are kept, the last ones (contract, Configuration)."""
+"""Bytes of a program's output that are kept, the last ones (``docs/configuration.rst``)."""
 
 KILL_AFTER = 2.0
-"""Seconds from SIGTERM to SIGKILL (contract, Configuration)."""
+"""Seconds from SIGTERM to SIGKILL (``docs/configuration.rst``)."""
 
 GIVE_UP_AFTER = 0.5
 """Seconds after SIGKILL until nobody waits for the process any more: one that writes to a frozen
-filesystem does not end before the thaw (contract, Configuration)."""
+filesystem does not end before the thaw (``docs/configuration.rst``)."""
 
 _READS_TO_DRAIN = 16
 """Reads of 8 KiB that empty a pipe of 64 KiB (pipe(7)) with something to spare."""
@@ -122,6 +122,9 @@ class Run(ProcessProtocol):
     :raises OSError: where no process can be made.
     """
 
+    # Twisted's interface lacks the number and the pipes that its transports have.
+    transport: Any
+
     def __init__(self, reactor: IProcessReactor) -> None:
         self._reactor = reactor
         self._output = bytearray()
@@ -133,11 +136,13 @@ class Run(ProcessProtocol):
         self._waiting_gone: list[Deferred[None]] = []
         self._is_ending = False
         self._next_step: IDelayedCall | None = None
+        self._next_look: IDelayedCall | None = None
         launcher = [sys.executable, "-I", "-S", "-B", launch.__file__]
-        self._transport: Any = reactor.spawnProcess(
-            self, launcher[0], launcher, env={}, childFDs={0: "w", 1: "r", 2: "r"}
-        )
-        self.pid: int = self._transport.pid
+        reactor.spawnProcess(self, launcher[0], launcher, env={}, childFDs={0: "w", 1: "r", 2: "r"})
+
+    def connectionMade(self) -> None:
+        """Take note of the process, which may have ended by the time that its start returns."""
+        self.pid: int = self.transport.pid
         self.started = start_time(self.pid)
 
     def begin(self, program: Program) -> None:
@@ -145,8 +150,15 @@ class Run(ProcessProtocol):
 
         :param program: what to run.
         """
-        self._transport.write(program.orders())
-        self._transport.closeStdin()
+        self.transport.write(program.orders())
+        self.transport.closeStdin()
+
+    def tail(self) -> bytes:
+        """Tell what it has written so far.
+
+        :return: the end of it, at most :data:`OUTPUT_KEPT` bytes.
+        """
+        return bytes(self._output)
 
     def when_ended(self) -> Deferred[Ended]:
         """Wait for the program's end.
@@ -220,8 +232,10 @@ class Run(ProcessProtocol):
                 dropped=self._dropped,
                 kept=OUTPUT_KEPT,
             )
-        self._transport.loseConnection()
-        if not (self._is_ending and group_lives(self.pid)):
+        self.transport.loseConnection()
+        if self._is_ending:
+            self._look()
+        else:
             self._be_gone()
         waiting, self._waiting = self._waiting, []
         for result in waiting:
@@ -230,12 +244,20 @@ class Run(ProcessProtocol):
 
     def _drain(self) -> None:
         for pipe in (1, 2):
-            reader = self._transport.pipes.get(pipe)
+            reader = self.transport.pipes.get(pipe)
             for _ in range(_READS_TO_DRAIN if reader is not None else 0):
                 before = len(self._output) + self._dropped + len(self._report)
                 reader.doRead()
                 if len(self._output) + self._dropped + len(self._report) == before:
                     break
+
+    def _look(self) -> None:
+        """See whether what its end has left of the group has ended by now."""
+        if group_lives(self.pid):
+            self._next_look = self._reactor.callLater(_LEFTOVER_POLL, self._look)
+        else:
+            self._next_look = None
+            self._be_gone()
 
     def _kill(self) -> None:
         self._signal_group(signal.SIGKILL)
@@ -251,9 +273,10 @@ class Run(ProcessProtocol):
         self._be_gone()
 
     def _be_gone(self) -> None:
-        if self._next_step is not None:
-            self._next_step.cancel()
-            self._next_step = None
+        for call in (self._next_step, self._next_look):
+            if call is not None:
+                call.cancel()
+        self._next_step = self._next_look = None
         self._gone = True
         waiting, self._waiting_gone = self._waiting_gone, []
         for result in waiting:
@@ -271,17 +294,20 @@ class Run(ProcessProtocol):
             _log.warn("process group {pid} cannot be ended: it runs as another user", pid=self.pid)
 
 
-async def end_leftover(clock: IReactorTime, pid: int, started: int | None) -> None:
+async def end_leftover(
+    clock: IReactorTime, pid: int, started: int | None, patience: float = KILL_AFTER
+) -> None:
     """End the process group that an earlier run of the agent left, if it is still the same one.
 
     :param clock: the clock.
     :param pid: the number of the process that leads the group.
     :param started: when that process started, as :func:`start_time` told.
+    :param patience: seconds from SIGTERM to SIGKILL.
     """
     if started is None or start_time(pid) != started:
         return
     # From here on the group is known, and goes on as long as one of it does.
-    for number, patience in ((signal.SIGTERM, KILL_AFTER), (signal.SIGKILL, GIVE_UP_AFTER)):
+    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, GIVE_UP_AFTER)):
         try:
             os.killpg(pid, number)
         except ProcessLookupError:
@@ -289,7 +315,7 @@ async def end_leftover(clock: IReactorTime, pid: int, started: int | None) -> No
         except PermissionError:
             _log.warn("process group {pid} cannot be ended: it runs as another user", pid=pid)
             return
-        until = clock.seconds() + patience
+        until = clock.seconds() + wait
         while group_lives(pid) and clock.seconds() < until:
             await deferLater(clock, _LEFTOVER_POLL)
 

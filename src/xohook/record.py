@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from attrs.validators import instance_of, optional
 
 from xohook.errors import RecordError
 from xohook.files import write_private
@@ -22,6 +23,19 @@ VERSION = 1
 """The version of the record's form; another one is not understood."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Tell which boot of the system this is.
+
+    :return: the kernel's random id of it (random(4)).
+    """
+    return _BOOT_ID.read_text().strip()
+
+
+def _names_a_process(_: object, field: object, process: Mapping[str, Any]) -> None:
+    if process and not (isinstance(process["pid"], int) and "started" in process):
+        raise TypeError(f"{field}: {process}")
 
 
 @attrs.frozen
@@ -34,10 +48,10 @@ class Entry:
     :param process: the process of the phase that is under way: ``pid`` and ``started``, or empty.
     """
 
-    name: str
-    order: int
-    owed: Mapping[str, Any]
-    process: Mapping[str, Any]
+    name: str = attrs.field(validator=instance_of(str))
+    order: int = attrs.field(validator=instance_of(int))
+    owed: Mapping[str, Any] = attrs.field(validator=instance_of(dict))
+    process: Mapping[str, Any] = attrs.field(validator=_names_a_process)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,9 +65,9 @@ class State:
     :param strays: the ``/post-sync`` expected from windows that have ended.
     """
 
-    window: str | None = None
-    waiting: int = 0
-    owed: int = 0
+    window: str | None = attrs.field(default=None, validator=optional(instance_of(str)))
+    waiting: int = attrs.field(default=0, validator=instance_of(int))
+    owed: int = attrs.field(default=0, validator=instance_of(int))
     entries: tuple[Entry, ...] = ()
     strays: tuple[Stray, ...] = ()
 
@@ -66,7 +80,7 @@ class Record:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "record.json"
-        self._boot_id = _BOOT_ID.read_text().strip()
+        self._boot_id = boot_id()
         self._written: State | None = None
 
     def write(self, state: State) -> None:

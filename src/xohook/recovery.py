@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from itertools import groupby
+from datetime import datetime, timezone
 from typing import Any, cast
 
 import attrs
@@ -21,28 +21,48 @@ from twisted.python.failure import Failure
 
 from xohook.answers import Outcome
 from xohook.errors import RecordError, StartError
-from xohook.participants.command import Command
+from xohook.ordering import groups, place
+from xohook.participants.making import revive
 from xohook.process import IProcessReactor, end_leftover
-from xohook.record import Entry, Record, State
+from xohook.record import Entry, Record, State, boot_id
+from xohook.stamp import Impression, Stamp, outlives_boot
 from xohook.steps import Step
 from xohook.strays import Strays
 
 _log = Logger()
 
 
-def recover(record: Record) -> Strays:
-    """Run the thaws that the record owes, once.
+@attrs.frozen
+class Recovered:
+    """What has come of a recovery.
+
+    :param strays: the ``/post-sync`` that are expected.
+    :param problems: a line for each participant that could not be thawed.
+    """
+
+    strays: Strays
+    problems: tuple[str, ...] = ()
+
+
+def recover(record: Record, stamp: Stamp) -> Recovered:
+    """Run the thaws that the record owes, or the stamp of a restored disk, once.
 
     :param record: the record of the runtime directory.
-    :return: the ``/post-sync`` that are expected.
-    :raises RecordError: where the record cannot be read or written.
+    :param stamp: the stamp of the state directory.
+    :return: what has come of it.
+    :raises RecordError: where record or stamp cannot be read or understood.
     :raises StartError: where this is interrupted; the next start goes on with it.
     """
-    state = record.read()
+    state, impression = record.read(), stamp.read()
     strays = Strays(state.strays)
-    if state.window is not None:
+    problems: tuple[str, ...] = ()
+    if impression is not None and impression.boot != boot_id():
+        _tell(impression)
+        state = _take_over(record, stamp, state, impression)
+    elif state.window is not None:
         _log.warn("window {window} was open when the agent ended: recovering", window=state.window)
-        _run(lambda reactor: _thaw(reactor, record, state))
+    if state.window is not None:
+        problems = _Debts(record, state).run()
         now = time.monotonic()
         for answered, count in ((True, state.owed), (False, state.waiting)):
             for _ in range(count):
@@ -52,52 +72,113 @@ def recover(record: Record) -> Strays:
             window=state.window,
             outcome=Outcome.RECOVERED.value,
         )
-    record.write(State(strays=strays.present(time.monotonic())))
-    return strays
+    try:
+        record.write(State(strays=strays.present(time.monotonic())))
+    except RecordError as error:
+        # What has been thawed is not thawed again, even where nothing else can be written down.
+        _log.error("{error}; it is removed, and no /post-sync is expected", error=error)
+        record.write(State())
+    if impression is not None:
+        stamp.lift()
+    return Recovered(strays, problems)
 
 
-async def _thaw(reactor: IProcessReactor, record: Record, state: State) -> None:
-    participants = {entry.name: revive(reactor, entry) for entry in state.entries}
-    left = {entry.name: entry for entry in state.entries}
+def _tell(impression: Impression) -> None:
+    at_rest = ", ".join(entry.name for entry in impression.at_rest)
+    _log.warn(
+        "this system comes back from window {window} of {opened}: it was restored or cloned from a"
+        " snapshot taken in it, or went down in its hold; at rest were: {at_rest}",
+        window=impression.window,
+        opened=datetime.fromtimestamp(impression.time, timezone.utc).isoformat(" ", "seconds"),
+        at_rest=at_rest or "none yet",
+    )
 
-    def write() -> None:
-        record.write(attrs.evolve(state, entries=tuple(left.values())))
 
-    async def thaw(entry: Entry) -> None:
-        def note() -> None:
-            left[entry.name] = attrs.evolve(entry, process=step.process)
-            write()
+def _take_over(record: Record, stamp: Stamp, state: State, impression: Impression) -> State:
+    """Make the debts of another boot this one's: a start that is cut short goes on with them."""
+    # The record is newer than the stamp where it came along, but it may lack its last words: it
+    # does not wait for the disk.
+    entries = {entry.name: entry for entry in (*impression.at_rest, *state.entries)}.values()
+    lasting = tuple(entry for entry in entries if outlives_boot(entry))
+    state = State(window=impression.window, entries=lasting)
+    try:
+        record.write(state)
+        stamp.press(impression.window, impression.time, lasting)
+    except RecordError as error:
+        _log.error("{error}; the thaws go on", error=error)
+    return state
 
-        if entry.process:
-            await end_leftover(reactor, entry.process["pid"], entry.process["started"])
-        step = Step(participants[entry.name], reactor, note, phase="frozen")
-        await step.thaw(state.window or "", Outcome.RECOVERED.value)
-        del left[entry.name]
+
+class _Debts:
+    """The thaws that are owed, while they are run.
+
+    :param record: the record, which names those that are left.
+    :param state: what the record says.
+    """
+
+    def __init__(self, record: Record, state: State) -> None:
+        self._record = record
+        self._state = state
+        self._left = {entry.name: entry for entry in state.entries}
+        self._not_understood: list[RecordError] = []
+        self._steps: list[Step] = []
+
+    def run(self) -> tuple[str, ...]:
+        """Thaw what can be thawed; what cannot even be understood stays in the record.
+
+        :return: a line for each that could not be thawed.
+        :raises RecordError: where an entry cannot be understood, after the others are thawed; with
+            all of these lines too.
+        """
         try:
-            write()
+            _run(self._thaw_all)
+        except StartError as error:
+            raise StartError("\n".join([str(error), *self._problems()])) from error
+        if self._not_understood:
+            # The failed thaws are in the record no more: no other start would tell of them.
+            raise RecordError("\n".join([*map(str, self._not_understood), *self._problems()]))
+        return self._problems()
+
+    def _problems(self) -> tuple[str, ...]:
+        return tuple(
+            f"{step.name}: NOT THAWED: {step.thaw_problem}"
+            for step in self._steps
+            if step.thaw_problem
+        )
+
+    async def _thaw_all(self, reactor: IProcessReactor) -> None:
+        for entry in self._state.entries:
+            try:
+                self._steps.append(self._step(reactor, entry))
+            except RecordError as error:
+                self._not_understood.append(error)
+        for group in groups(sorted(self._steps, key=place), reverse=True):
+            thaws = [Deferred.fromCoroutine(self._thaw(reactor, step)) for step in group]
+            await DeferredList(thaws)
+
+    def _step(self, reactor: IProcessReactor, entry: Entry) -> Step:
+        participant = revive(reactor, entry)
+
+        def note() -> None:
+            owed, process = participant.owed(), step.process
+            self._left[entry.name] = attrs.evolve(entry, owed=owed, process=process)
+            self._write()
+
+        step = Step(participant, reactor, note, phase="frozen", process=entry.process)
+        return step
+
+    async def _thaw(self, reactor: IProcessReactor, step: Step) -> None:
+        if step.process:
+            await end_leftover(reactor, step.process["pid"], step.process["started"])
+        await step.thaw(self._state.window or "", Outcome.RECOVERED.value)
+        del self._left[step.name]
+        try:
+            self._write()
         except RecordError as error:
             _log.error("{error}; the thaw goes on", error=error)
 
-    ordered = sorted(state.entries, key=lambda entry: entry.order, reverse=True)
-    for _, group in groupby(ordered, key=lambda entry: entry.order):
-        await DeferredList([Deferred.fromCoroutine(thaw(entry)) for entry in group])
-
-
-def revive(reactor: IProcessReactor, entry: Entry) -> Command:
-    """Make the participant that an entry of the record tells of.
-
-    :param reactor: the clock and the source of processes.
-    :param entry: the entry.
-    :return: a participant that can thaw.
-    :raises RecordError: where the entry cannot be understood.
-    """
-    try:
-        return Command.from_record(reactor, entry.name, entry.owed)
-    except (KeyError, TypeError) as error:
-        raise RecordError(
-            f"the record's entry of {entry.name} cannot be understood: thaw it by hand and"
-            " remove the record"
-        ) from error
+    def _write(self) -> None:
+        self._record.write(attrs.evolve(self._state, entries=tuple(self._left.values())))
 
 
 def _run(make: Callable[[IProcessReactor], Coroutine[Deferred[Any], Any, None]]) -> None:

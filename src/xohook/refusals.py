@@ -8,10 +8,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 PERIOD = 60.0
-"""Seconds that a summary covers."""
+"""Seconds that a summary covers (docs/operation.rst, The log)."""
 
 MOST_SOURCES = 100
-"""Sources that are told apart in one summary."""
+"""Sources that are told apart in one summary, which names one: a flood from ever new addresses is
+not worth more memory."""
 
 
 class Refusals:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 
 import attrs
 
+from xohook import recipes
 from xohook.errors import Mistake
 from xohook.ini import Entry, Section
-from xohook.options import AGENT, KINDS, LATER_KINDS, Given, Kind, Schema
+from xohook.kinds import KINDS, LATER_KINDS, Kind
+from xohook.options import AGENT, Given, Schema
 from xohook.values import RefusedError, near
 
 AGENT_SECTION = "xohook"
@@ -78,23 +81,26 @@ def merged(sections: Iterable[Section]) -> dict[str, Section]:
 def judged(section: Section) -> tuple[Given, list[Mistake]]:
     """Convert what a section's known options say; a refused value counts as the default.
 
+    What the section leaves unset its recipe fills in, as if it stood on the recipe's line.
+
     :param section: a merged section that is not misnamed.
     :return: what it says, and what is wrong with it.
     """
     schema = _schema(section)
     values = {name: option.default for name, option in schema.options.items()}
     mistakes = []
-    # An empty value is as good as none, so that a drop-in can take an option back.
-    entries = {
-        entry.option: entry
-        for entry in section.entries
-        if entry.value and entry.option in schema.options
-    }
+    entries = own = _given_entries(section)
+    if "recipe" in own:
+        try:
+            entries = {**_recipe_entries(own["recipe"]), **own}
+        except RefusedError as refused:
+            mistakes.append(_about_entry(own["recipe"], refused.problem, refused.allowed))
     for entry in entries.values():
         try:
             values[entry.option] = schema.options[entry.option].convert(entry.value)
         except RefusedError as refused:
-            mistakes.append(_about_entry(entry, refused.problem, refused.allowed))
+            source = "" if entry.option in own else f"the recipe's {entry.value!r}: "
+            mistakes.append(_about_entry(entry, source + refused.problem, refused.allowed))
     given = Given(values, frozenset(entries))
     for found in schema.contradictions(given):
         if found.option is None:
@@ -104,6 +110,33 @@ def judged(section: Section) -> tuple[Given, list[Mistake]]:
     return given, mistakes
 
 
+def named_recipe(section: Section) -> str:
+    """Tell which recipe a section names.
+
+    :param section: a merged section that is not misnamed.
+    :return: the recipe's name; empty where it names none.
+    """
+    entry = _given_entries(section).get("recipe")
+    return entry.value if entry is not None else ""
+
+
+def doubled_mounts(sections: Mapping[str, Section]) -> Iterator[Mistake]:
+    """Find the filesystems that are to be frozen twice: the second freeze would always fail.
+
+    :param sections: the merged sections by name.
+    :return: a mistake for each section whose mount an earlier one has too.
+    """
+    first: dict[str, str] = {}
+    for section in sections.values():
+        entry = _given_entries(section).get("mount")
+        if entry is None:
+            continue
+        # As a path, so that an end with a slash makes no difference.
+        other = first.setdefault(str(PurePath(entry.value)), section.name)
+        if other != section.name:
+            yield _about_entry(entry, f"[{other}] freezes it already", "each filesystem once")
+
+
 def kind_of(section: Section) -> Kind:
     """Tell a participant's kind.
 
@@ -111,6 +144,35 @@ def kind_of(section: Section) -> Kind:
     :return: the kind.
     """
     return KINDS[section.name.partition(":")[0]]
+
+
+def _given_entries(section: Section) -> dict[str, Entry]:
+    # An empty value is as good as none, so that a drop-in can take an option back.
+    options = _schema(section).options
+    return {
+        entry.option: entry for entry in section.entries if entry.value and entry.option in options
+    }
+
+
+def _recipe_entries(named: Entry) -> dict[str, Entry]:
+    """Give what a recipe fills in, at the place where it is named.
+
+    :raises RefusedError: where there is no such recipe, or it is another kind's.
+    """
+    names = recipes.known()
+    if named.value not in names:
+        known = f"known are {', '.join(names)}"
+        raise RefusedError(f"there is no recipe {named.value!r}", near(named.value, names) + known)
+    recipe = recipes.read(named.value)
+    kind = named.section.partition(":")[0]
+    if recipe.kind != kind:
+        raise RefusedError(
+            f"{recipe.name} is not for the kind {kind}", f"a section [{recipe.kind}:NAME]"
+        )
+    return {
+        entry.option: attrs.evolve(named, option=entry.option, value=entry.value)
+        for entry in recipe.entries
+    }
 
 
 def _schema(section: Section) -> Schema:

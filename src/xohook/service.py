@@ -5,28 +5,33 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
-from twisted.logger import Logger
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger, globalLogPublisher
 
 from xohook import __version__, certificate, config, credentials, listening, systemd
 from xohook.auth import Gate
 from xohook.connections import Connections, make_room
 from xohook.course import Limits
+from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
 from xohook.keeper import Keeper
-from xohook.lock import Lock
+from xohook.logs import WaitingLog
 from xohook.mounts import refuse_frozen
 from xohook.participants import Participant
-from xohook.participants.command import Command
+from xohook.participants.making import make
 from xohook.process import IProcessReactor
 from xohook.record import Record
 from xohook.refusals import Refusals
 from xohook.settings import Settings
 from xohook.site import HookSite
+from xohook.stamp import Stamp
 from xohook.strays import Strays
 from xohook.tls import ServerTLS
 from xohook.web import make_root
@@ -45,7 +50,7 @@ class Agent(Service):
     :param settings: the configuration.
     :param record: the record of the runtime directory.
     :param strays: the ``/post-sync`` expected from windows of an earlier run.
-    :param lock: what keeps the runtime directory to this agent.
+    :param stamp: the stamp of the state directory.
     :param environ: the environment.
     :raises StartError: where something is missing that cannot be made.
     """
@@ -58,17 +63,25 @@ class Agent(Service):
         settings: Settings,
         record: Record,
         strays: Strays,
-        lock: Lock,
+        stamp: Stamp,
         environ: Mapping[str, str],
     ) -> None:
         refuse_frozen(settings.runtime_directory, settings.participants)
         self._reactor = reactor
         self._settings = settings
-        self._lock = lock
         self._environ = environ
         self._tls = ServerTLS(*_certificate_files(settings), _now())
+        self._waiting_log = WaitingLog()
+        # One thread: what is written to the disk is written in order.
+        reactor.suggestThreadPoolSize(1)
+        aside = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self._keeper = Keeper(
-            reactor, record, strays, _limits(settings), _participants(reactor, settings)
+            reactor,
+            record,
+            strays,
+            _limits(settings),
+            _participants(reactor, settings),
+            Disk(stamp, self._waiting_log, aside),
         )
         self._root = make_root(self._keeper, _gate(settings), Refusals(reactor))
         self._site = HookSite(self._root, reactor, Connections(make_room()))
@@ -94,6 +107,7 @@ class Agent(Service):
     def startService(self) -> None:
         """Begin to answer, and say so."""
         super().startService()
+        self._waiting_log.attach(globalLogPublisher)
         signal.signal(signal.SIGHUP, self._hang_up)
         self._renewal = self._reactor.callLater(RENEWAL_CHECK, self._renew)
         self._log.info(
@@ -115,7 +129,7 @@ class Agent(Service):
     def reload(self) -> None:
         """Read the configuration again; a mistake in it leaves everything as it was."""
         try:
-            settings = config.load(self._settings.path, environ=self._environ)
+            settings = self._keep_fixed(config.load(self._settings.path, environ=self._environ))
             refuse_frozen(settings.runtime_directory, settings.participants)
             gate = _gate(settings)
             participants = _participants(self._reactor, settings)
@@ -126,15 +140,24 @@ class Agent(Service):
             return
         self._root.gate = gate
         self._keeper.configure(_limits(settings), participants)
-        for option in ("listen", "state_directory", "runtime_directory"):
-            if getattr(settings, option) != getattr(self._settings, option):
-                self._log.warn("{option} has changed: restart the agent for it", option=option)
         self._settings = settings
         self._set_patience(settings)
         self._log.info("reloaded, with {count} participants", count=len(settings.participants))
 
+    def _keep_fixed(self, settings: Settings) -> Settings:
+        """Put aside what only a restart can change."""
+        fixed = {}
+        for option in ("listen", "state_directory", "runtime_directory"):
+            fixed[option] = getattr(self._settings, option)
+            if getattr(settings, option) != fixed[option]:
+                self._log.warn("{option} has changed: restart the agent for it", option=option)
+        return attrs.evolve(settings, **fixed)
+
     async def _stop(self) -> None:
         systemd.notify("STOPPING=1", self._environ)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # It is being done; a second one would only make Twisted complain.
+            signal.signal(number, signal.SIG_IGN)
         self._root.is_stopping = True
         if self._renewal is not None:
             self._renewal.cancel()
@@ -185,4 +208,4 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _participants(reactor: IProcessReactor, settings: Settings) -> list[Participant]:
-    return [Command(reactor, each) for each in settings.participants]
+    return [make(reactor, each) for each in settings.participants]

@@ -55,7 +55,87 @@ class CommandSettings:
     abort: bool
 
 
-ParticipantSettings = CommandSettings
+@attrs.frozen(kw_only=True)
+class ScriptsSettings:
+    """A ``[scripts:NAME]`` section.
+
+    :param name: the participant's whole name, ``scripts:NAME``.
+    :param order: its place; lower orders freeze first.
+    :param directory: the directory of executables.
+    :param account: the user to run as, None for the agent's own.
+    :param environment: variables to add.
+    :param freeze_timeout: seconds that the whole freeze may take.
+    :param thaw_timeout: seconds that the whole thaw may take.
+    :param abort: whether a freeze that fails ends the window (``on_failure``).
+    """
+
+    name: str
+    order: int
+    directory: Path
+    account: Account | None
+    environment: Mapping[str, str]
+    freeze_timeout: float
+    thaw_timeout: float
+    abort: bool
+
+
+@attrs.frozen(kw_only=True)
+class FilesystemSettings:
+    """A ``[filesystem:NAME]`` section.
+
+    :param name: the participant's whole name, ``filesystem:NAME``.
+    :param order: its place; lower orders freeze first.
+    :param mount: the mount point; None for every filesystem that can be frozen (``auto``).
+    :param freeze_timeout: seconds that a freeze may take.
+    :param thaw_timeout: seconds that a thaw may take.
+    :param abort: whether a freeze that fails ends the window (``on_failure``).
+    """
+
+    name: str
+    order: int
+    mount: Path | None
+    freeze_timeout: float
+    thaw_timeout: float
+    abort: bool
+
+
+@attrs.frozen(kw_only=True)
+class SessionSettings:
+    """A ``[session:NAME]`` section.
+
+    :param name: the participant's whole name, ``session:NAME``.
+    :param order: its place; lower orders freeze first.
+    :param command: the client and its arguments.
+    :param freeze_input: what is written to it to freeze.
+    :param freeze_expect: the whole line by which it says that it is frozen.
+    :param freeze_refuse: a regular expression; a line in which it is found means no.
+    :param thaw_input: what is written to it to thaw.
+    :param thaw_expect: the whole line by which it says that it was frozen until then.
+    :param account: the user to run as, None for the agent's own.
+    :param directory: the working directory, None for ``/``.
+    :param environment: variables to add.
+    :param freeze_timeout: seconds that a freeze may take.
+    :param thaw_timeout: seconds that a thaw may take.
+    :param abort: whether a freeze that fails ends the window (``on_failure``).
+    """
+
+    name: str
+    order: int
+    command: tuple[str, ...]
+    freeze_input: str
+    freeze_expect: str
+    freeze_refuse: str | None
+    thaw_input: str
+    thaw_expect: str
+    account: Account | None
+    directory: Path | None
+    environment: Mapping[str, str]
+    freeze_timeout: float
+    thaw_timeout: float
+    abort: bool
+
+
+ParticipantSettings = CommandSettings | ScriptsSettings | FilesystemSettings | SessionSettings
 
 
 @attrs.frozen(kw_only=True)

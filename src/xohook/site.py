@@ -1,6 +1,7 @@
-"""HTTP/1.1 as the hook speaks it: Twisted's, with the contract's bounds.
+"""HTTP/1.1 as the hook speaks it: Twisted's, with its bounds.
 
-What Twisted would do otherwise stands in ``docs/architecture.rst``.
+The bounds are those of ``docs/hook.rst``, Requests and answers. What Twisted would do otherwise
+stands in ``docs/architecture.rst``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from xohook.auth import parse_address
 from xohook.connections import Connections
 
 STRANGER_PATIENCE = 10.0
-"""Seconds in which a connection must have proved itself, its TLS handshake included."""
+"""Seconds in which a connection must have proved itself, its TLS handshake included
+(docs/hook.rst, Requests and answers)."""
 
 CLOSE_PATIENCE = 5.0
-"""Seconds that a closed connection may take to be closed by the other side too."""
+"""Seconds that a closed connection may take to be closed by the other side too: enough for a
+packet with the last of an answer to be lost and sent again twice (RFC 6298)."""
 
 LAST_PATIENCE = 1.0
-"""Seconds that an agent which ends waits for the last answers to go out."""
+"""Seconds that an agent which ends waits for the last answers to go out: long for a network,
+short for whoever waits for the shutdown."""
 
 
 class HookChannel(http.HTTPChannel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -19,6 +20,21 @@ from xohook.record import Entry
 _log = Logger()
 
 
+@attrs.frozen
+class Terms:
+    """What a window has agreed on with all of its participants.
+
+    :param window: the window's id.
+    :param until: the time of the monotonic clock at which guards let go, should they hear nothing
+        else.
+    :param let_go: called with a participant and the reason when it lets go before it is asked to.
+    """
+
+    window: str
+    until: float
+    let_go: Callable[[Participant, str], None]
+
+
 @attrs.define(eq=False)
 class Step:
     """How far one participant has come in a window.
@@ -26,7 +42,8 @@ class Step:
     :param participant: the participant.
     :param clock: measures and bounds its phases.
     :param write: writes the record; raises :exc:`~xohook.errors.RecordError`.
-    :param phase: ``waiting``, ``freezing``, ``frozen``, ``failed``, ``thawing`` or ``thawed``.
+    :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
+        ``thawing`` or ``thawed``.
     :param freeze_problem: why it was not frozen; empty where nothing is known of that.
     :param thaw_problem: why it was not thawed; empty where nothing is known of that.
     :param seconds: how long its last phase took.
@@ -64,31 +81,27 @@ class Step:
         owed = self.participant.owed()
         return Entry(self.name, self.participant.order, owed, self.process)
 
-    async def freeze(self, window: str) -> None:
+    async def freeze(self, terms: Terms) -> None:
         """Freeze the participant.
 
-        :param window: the window's id.
+        :param terms: what the window has agreed on.
         :raises ParticipantError: where it does not freeze in time and that ends the window.
         """
-        self.phase = "freezing"
-        phase = Phase(window, self.participant.freeze_timeout, "", self._note)
-        try:
-            # What an earlier window broke off must not act after this freeze.
-            await self.participant.when_quiet()
-            self.freeze_problem = await self._do(self.participant.freeze, phase)
-        except CancelledError:
-            self.phase, self.freeze_problem = "failed", "broken off"
-            raise
-        self.phase = "failed" if self.freeze_problem else "frozen"
-        if self.freeze_problem:
-            _log.warn(
-                "window {window}: {name} not frozen: {problem}",
-                window=window,
-                name=self.name,
-                problem=self.freeze_problem,
-            )
-            if self.participant.abort:
-                raise ParticipantError(self.freeze_problem)
+        phase = self._freeze_phase(terms)
+        await self._come_to_rest("freezing", "frozen", partial(self.participant.freeze, phase))
+        if not self.freeze_problem:
+            self._log_done(phase, "frozen")
+
+    async def prepare(self, terms: Terms) -> None:
+        """Prepare the participant, before any is frozen.
+
+        :param terms: what the window has agreed on.
+        :raises ParticipantError: where it does not get ready in time and that ends the window.
+        """
+        prepare = self.participant.prepare
+        if prepare is not None:
+            phase = self._freeze_phase(terms)
+            await self._come_to_rest("preparing", "prepared", partial(prepare, phase))
 
     async def thaw(self, window: str, outcome: str) -> None:
         """Thaw the participant, if there is anything to thaw; what fails is kept and logged.
@@ -98,27 +111,65 @@ class Step:
         """
         if not self.may_hold:
             return
-        await self.participant.when_quiet()
+        await self._be_quiet()
         self.phase = "thawing"
-        phase = Phase(window, self.participant.thaw_timeout, outcome, self._note_if_possible)
-        self.thaw_problem = await self._do(self.participant.thaw, phase)
+        timeout = self.participant.thaw_timeout
+        phase = Phase(window, timeout, outcome, self._note_if_possible)
+        self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
         # A thaw that failed is the administrator's from now on, and not the next start's.
         self.phase = "thawed"
-        if self.thaw_problem:
-            _log.error(
-                "window {window}: {name} NOT THAWED: {problem}",
-                window=window,
-                name=self.name,
-                problem=self.thaw_problem,
-            )
+        self._note_if_possible({})
+        if not self.thaw_problem:
+            self._log_done(phase, "thawed")
+            return
+        _log.error(
+            "window {window}: {name} NOT THAWED: {problem}",
+            window=window,
+            name=self.name,
+            problem=self.thaw_problem,
+        )
 
-    async def _do(self, act: Callable[[Phase], Deferred[bytes]], phase: Phase) -> str:
+    def _freeze_phase(self, terms: Terms) -> Phase:
+        return Phase(
+            terms.window,
+            self.participant.freeze_timeout,
+            "",
+            self._note,
+            terms.until,
+            partial(terms.let_go, self.participant),
+        )
+
+    async def _come_to_rest(
+        self, during: str, after: str, act: Callable[[], Deferred[Any]]
+    ) -> None:
+        if self.phase == "unprepared":
+            return
+        self.phase, self.freeze_problem = during, ""
+        try:
+            # What an earlier window broke off must not act after this freeze.
+            await self._be_quiet()
+            self.freeze_problem = await self._do(act, self.participant.freeze_timeout)
+        except CancelledError:
+            self.phase, self.freeze_problem = "failed", "broken off"
+            raise
+        if not self.freeze_problem:
+            self.phase = after
+            return
+        self.phase = "failed" if during == "freezing" else "unprepared"
+        _log.warn("{name} not frozen: {problem}", name=self.name, problem=self.freeze_problem)
+        if self.participant.abort:
+            raise ParticipantError(self.freeze_problem)
+
+    async def _do(self, act: Callable[[], Deferred[Any]], timeout: float) -> str:
         begun = self.clock.seconds()
         problem, output = "", b""
+        is_ending = False
         try:
-            output = await act(phase).addTimeout(phase.timeout, self.clock)
+            output = await act().addTimeout(timeout, self.clock) or b""
         except defer.TimeoutError:
-            problem = f"not done within {format_duration(phase.timeout)}, and ended"
+            problem = f"not done within {format_duration(timeout)}, and told to end"
+            output = self.participant.tail()
+            is_ending = True
         except ParticipantError as error:
             problem, output = str(error), error.output
         except XohookError as error:
@@ -130,18 +181,25 @@ class Step:
             problem = f"a fault of xohook itself: {error!r}"
         finally:
             self.seconds = self.clock.seconds() - begun
+        if not is_ending:
             self.process = {}
         if problem or not self.freeze_problem:
             self.output = output
-        if not problem:
-            _log.info(
-                "window {window}: {name} {done} in {seconds:.3f} s",
-                window=phase.window,
-                name=self.name,
-                done="thawed" if phase.outcome else "frozen",
-                seconds=self.seconds,
-            )
         return problem
+
+    async def _be_quiet(self) -> None:
+        """Wait for the end of what was broken off: until then its process stands in the record."""
+        await self.participant.when_quiet()
+        self.process = {}
+
+    def _log_done(self, phase: Phase, done: str) -> None:
+        _log.info(
+            "window {window}: {name} {done} in {seconds:.3f} s",
+            window=phase.window,
+            name=self.name,
+            done=done,
+            seconds=self.seconds,
+        )
 
     def _note(self, process: Mapping[str, Any]) -> None:
         self.process = process

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import attrs
+from attrs.validators import instance_of
 
 LIFETIME = 600.0
-"""Seconds for which a stray is expected: ten minutes, by the contract's section on HTTP."""
+"""Seconds for which a stray is expected (docs/hook.rst, Strays)."""
 
 
 @attrs.frozen
@@ -17,13 +18,14 @@ class Stray:
     :param until: when it is no longer expected, in seconds of the monotonic clock.
     """
 
-    window: str
-    answered: bool
-    until: float
+    window: str = attrs.field(validator=instance_of(str))
+    answered: bool = attrs.field(validator=instance_of(bool))
+    until: float = attrs.field(validator=instance_of((int, float)))
 
 
 MOST = 1000
-"""Strays that are expected at the most; a requester that floods is not worth more memory."""
+"""Strays that are expected at the most: an XO leaves a handful in ten minutes, and a
+requester that floods is not worth more memory."""
 
 
 class Strays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 def notify(state: str, environ: Mapping[str, str]) -> None:
@@ -17,9 +18,9 @@ def notify(state: str, environ: Mapping[str, str]) -> None:
         return
     if address.startswith("@"):
         address = f"\0{address[1:]}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        try:
-            sender.sendto(state.encode(), address)
-        except OSError:
-            # Whoever set the variable has gone; there is nobody left to tell.
-            return
+    # Whoever set the variable may have gone; then there is nobody left to tell.
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+    ):
+        sender.sendto(state.encode(), address)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +16,11 @@ from twisted.python import usage
 
 from xohook import __version__, config, places
 from xohook.errors import ConfigurationError, XohookError
-from xohook.lock import Lock
+from xohook.lock import lock
 from xohook.record import Record
-from xohook.recovery import recover
+from xohook.recovery import Recovered, recover
 from xohook.service import Agent
-from xohook.strays import Strays
+from xohook.stamp import Stamp
 
 
 class Options(usage.Options):
@@ -32,34 +35,57 @@ class Options(usage.Options):
         sys.stdout.write(f"xohook {__version__}\n")
         sys.exit(0)
 
+    def postOptions(self) -> None:
+        """Thaw what an earlier agent left frozen.
+
+        This is the only time that twistd gives before it removes a stale pid file, which may lie
+        on what is frozen.
+
+        :raises SystemExit: with what was wrong, where, and what to do.
+        """
+        # An import that writes its .pyc to a frozen filesystem would hang for good.
+        sys.dont_write_bytecode = True
+        # It asks for the configuration to be read again; a start reads it anyway.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.path = Path(self["config"]).absolute()
+        with _told(()):
+            self.found = _recover(self.path)
+
 
 def makeService(options: Options) -> Agent:
-    """Make the agent, after thawing what an earlier one left frozen.
+    """Make the agent.
 
-    :param options: the command line.
+    :param options: the command line, parsed.
     :return: the service.
     :raises SystemExit: with what was wrong, where, and what to do.
     """
     # A stepped clock must change no deadline; Twisted's reactor goes by the time of day.
     main = cast(Any, reactor)
     main.seconds = time.monotonic
-    path = Path(options["config"]).absolute()
-    try:
-        lock, record, strays = _recover(path)
-        settings = config.load(path, environ=os.environ)
+    record, stamp, recovered = options.found
+    with _told(recovered.problems):
+        settings = config.load(options.path, environ=os.environ)
         places.prepare(settings.state_directory, os.geteuid())
-        return Agent(main, settings, record, strays, lock, os.environ)
+        return Agent(main, settings, record, recovered.strays, stamp, os.environ)
+
+
+@contextmanager
+def _told(before: Iterable[str]) -> Iterator[None]:
+    """Tell what is wrong in words, without a traceback; the log of this start is never opened."""
+    try:
+        yield
     except ConfigurationError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit("\n".join([*before, str(error)])) from None
     except XohookError as error:
-        raise SystemExit(f"xohook: {error}") from None
+        raise SystemExit("\n".join([*before, f"xohook: {error}"])) from None
 
 
-def _recover(path: Path) -> tuple[Lock, Record, Strays]:
-    directory = config.locate_runtime_directory(path, environ=os.environ)
-    if not path.exists():
+def _recover(path: Path) -> tuple[Record, Stamp, Recovered]:
+    state, runtime = config.locate_directories(path, environ=os.environ)
+    record, stamp = Record(runtime), Stamp(state)
+    if not any(os.path.exists(each) for each in (path, record.path, stamp.path)):  # noqa: PTH110 - it answers where Path.exists() raises.
         # There is no agent here: leave nothing behind.
         config.load(path, environ=os.environ)
-    places.prepare(directory, os.geteuid())
-    lock, record = Lock(directory), Record(directory)
-    return lock, record, recover(record)
+    places.prepare(runtime, os.geteuid())
+    lock(runtime)
+    return record, stamp, recover(record, stamp)

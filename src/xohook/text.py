@@ -14,6 +14,5 @@ def printable(text: str, longest: int = LONGEST) -> str:
     :return: one line without control characters.
     """
     shown = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown
-    )
+    # Python's own escapes, of which every codec is at hand: nothing may be imported in a hold.
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in shown)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
 from pathlib import Path
 
+from xohook import ports
 from xohook.accounts import look_up
 from xohook.durations import format_duration, parse_duration
 from xohook.settings import Account
@@ -23,6 +24,9 @@ _LISTEN_ALLOWED = (
     "one a line"
 )
 _NETWORKS_ALLOWED = "addresses and networks, such as 192.0.2.10, 2001:db8::/64"
+# A shell's quoted strings and escaped characters (POSIX, Shell Command Language, 2.2).
+_QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+_JOINT = re.compile(r"\\(.)", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIALS = ("bearer", "token", "peer")
 _MAPPED = IPv6Network("::ffff:0:0/96")
@@ -102,7 +106,8 @@ def listeners(text: str) -> tuple[str, ...]:
 
     :param text: ports and endpoint descriptions, one a line.
     :return: a port number's digits or an endpoint description, each.
-    :raises RefusedError: where a line is neither, or stands twice.
+    :raises RefusedError: where a line is neither, names a port that does not exist, or stands
+        twice.
     """
     found = tuple(_listener(line) for line in text.split("\n"))
     _refuse_doubled(found)
@@ -112,11 +117,14 @@ def listeners(text: str) -> tuple[str, ...]:
 def _listener(line: str) -> str:
     if re.fullmatch(r"[0-9]+", line):
         # More digits than five are no port, and int() refuses very many.
-        if len(line) > 5 or int(line) > 65535:
+        if len(line) > 5 or int(line) > ports.HIGHEST:
             raise RefusedError(f"{line} is not a port", _LISTEN_ALLOWED)
         return str(int(line))
     if _ENDPOINT.fullmatch(line) is None:
         raise RefusedError(f"{line!r} is neither a port nor an endpoint", _LISTEN_ALLOWED)
+    place = ports.place(line)
+    if place is not None and place.port > ports.HIGHEST:
+        raise RefusedError(f"{line!r} names no port", _LISTEN_ALLOWED)
     return line
 
 
@@ -230,6 +238,50 @@ def absolute_path(text: str) -> Path:
     return path
 
 
+def mount_point(text: str) -> Path | None:
+    """Read which filesystem is meant.
+
+    :param text: ``auto`` or an absolute path.
+    :return: the path; None for every filesystem that can be frozen (``auto``).
+    :raises RefusedError: where it is a relative path.
+    """
+    if text == "auto":
+        return None
+    try:
+        return absolute_path(text)
+    except RefusedError as refused:
+        raise RefusedError(refused.problem, f"{refused.allowed}, or auto") from None
+
+
+def whole_line(text: str) -> str:
+    """Read a line that a client says.
+
+    :param text: the line.
+    :return: the line.
+    :raises RefusedError: where it is more than one: no line that is said could be the same.
+    """
+    if "\n" in text:
+        raise RefusedError("it goes over several lines", "one line, the last that is awaited")
+    return text
+
+
+def pattern(text: str) -> str:
+    """Read a regular expression.
+
+    :param text: the expression, in Python's syntax.
+    :return: the expression.
+    :raises RefusedError: where it does not compile.
+    """
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise RefusedError(
+            f"{text!r} is not a regular expression: {error}",
+            "in Python's syntax; a backslash before each character that means itself",
+        ) from None
+    return text
+
+
 def vm_name(text: str) -> str:
     """Read the name that tokens are for.
 
@@ -287,12 +339,19 @@ def _listed(text: str) -> list[str]:
 
 def _shell_words(text: str) -> list[str]:
     try:
-        return shlex.split(text)
+        return shlex.split(_QUOTED.sub(_join_lines, text))
     except ValueError:
         raise RefusedError(
             "a quote or a backslash is left open at the end",
             "words are split and quoted as in a shell",
         ) from None
+
+
+def _join_lines(quoted: re.Match[str]) -> str:
+    """Drop a backslash with the line's end after it, as a shell does and shlex does not."""
+    if quoted[0].startswith("'"):
+        return quoted[0]
+    return _JOINT.sub(lambda escape: "" if escape[1] == "\n" else escape[0], quoted[0])
 
 
 def _refuse_doubled(words: Iterable[str]) -> None:

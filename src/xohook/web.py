@@ -18,10 +18,13 @@ from xohook.steps import Step
 from xohook.text import printable
 
 TAIL = 1024
-"""Bytes of a participant's output that an answer holds (contract, The control socket)."""
+"""Bytes of a participant's output that an answer holds (``docs/hook.rst``, JSON)."""
 
 RETRY_AFTER = b"5"
 """Seconds after which an agent that is shutting down may be back."""
+
+_REFUSED = frozenset({"q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000"})
+"""The ways to give a type no weight (RFC 9110, section 12.4.2)."""
 
 _BODIES = {
     200: b"Ok",
@@ -170,13 +173,23 @@ def respond(request: HookRequest, answer: Answer, steps: Sequence[Step]) -> None
         request.setHeader(b"Retry-After", RETRY_AFTER)
     if answer.hold is not None and request.channel.persistent:
         request.setHeader(b"Keep-Alive", b"timeout=%d" % math.ceil(answer.hold))
-    if b"application/json" in (request.getHeader(b"Accept") or b""):
+    if _wants_json(request):
         request.setHeader(b"Content-Type", b"application/json")
         body = json.dumps(describe(answer, steps)).encode() + b"\n"
     else:
         lines = (printable(line, longest=1000).encode() for line in answer.lines)
         body = b"\n".join((_BODIES[answer.status], *lines))
     send(request, body)
+
+
+def _wants_json(request: HookRequest) -> bool:
+    """Tell whether JSON is asked for by name (RFC 9110, section 12.5.1)."""
+    for header in request.requestHeaders.getRawHeaders("Accept") or ():
+        for choice in header.lower().split(","):
+            kind, *parameters = (part.strip() for part in choice.split(";"))
+            if kind == "application/json":
+                return _REFUSED.isdisjoint(parameters)
+    return False
 
 
 def send(request: HookRequest, body: bytes) -> None:

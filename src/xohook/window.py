@@ -5,7 +5,8 @@ time from the clock that is passed in. The rules are those of ``docs/hook.rst``;
 from it is ``docs/window.svg``.
 
 Answers are delivered when the state is whole: a requester may come back with its next request
-from within the delivery of its answer.
+from within the delivery of its answer. An input that comes within an output of a transition is
+postponed by Automat until that output has returned.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from xohook.course import Course, Opened
 from xohook.inputs import Windows
 
 LINGER = 60.0
-"""Seconds that a ``/post-sync`` which is not the last leaves to the hold (contract, HTTP)."""
+"""Seconds that a ``/post-sync`` leaves to the hold if not the last (docs/hook.rst, Windows)."""
 
 JOIN_SHARE = 0.5
-"""The share of a hold limit that must be left to a hold for a ``/sync`` to join it still."""
+"""The share of a hold limit that must be left to a hold for a ``/sync`` to join it still: with less
+a snapshot would hardly be taken in time (docs/hook.rst, Windows)."""
 
 _log = Logger()
 
@@ -142,6 +144,7 @@ def _hold(inputs: Windows, course: Course) -> None:
         return
     seconds = min(window.rehearsal, course.limits.hold_limit)
     window.end = course.clock.callLater(seconds, inputs._rehearsed)
+    course.work.hold(course.clock.seconds() + seconds)
     course.work.save()
 
 

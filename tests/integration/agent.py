@@ -95,6 +95,9 @@ class Agent:
     #: What runs twistd: a program and its arguments before it; nothing unless a test says so.
     launcher: tuple[str, ...] = ()
 
+    #: What twistd is told before the name of its plugin.
+    twistd_options: tuple[str, ...] = ("-n", "--pidfile=")
+
     def __init__(self, directory: Path, options: str = "", sections: str = "") -> None:
         self.port = free_port()
         self.directory = directory
@@ -182,7 +185,7 @@ class Agent:
         twistd = Path(sys.executable).with_name("twistd")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.launcher, twistd, "-n", "--pidfile=", "xohook", "-c", self.configuration],
+                [*self.launcher, twistd, *self.twistd_options, "xohook", "-c", self.configuration],
                 cwd=self.directory,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -36,6 +36,8 @@ class CommandTestCase(SynchronousTestCase):
     def run_command(self, *arguments: str, good: bool = True) -> Result:
         """Run the command, which is to exit with 0, or with 1 where it is not to find all good."""
         result = CliRunner().invoke(main, [*arguments, "-c", str(self.file)])
+        # A traceback would exit with 1 too.
+        self.assertIsInstance(result.exception, SystemExit | None, result.exc_info)
         self.assertEqual(result.exit_code, 0 if good else 1, result.output)
         return result
 

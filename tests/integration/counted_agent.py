@@ -54,7 +54,7 @@ class CountedAgent(Agent):
 
 
 def token(secret: str, vm: str = "web01") -> str:
-    """Derive a token as the contract says: HMAC-SHA-256 over the VM's name.
+    """Derive a token as ``docs/security.rst`` says: HMAC-SHA-256 over the VM's name.
 
     :param secret: the secret.
     :param vm: the VM's name.

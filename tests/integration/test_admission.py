@@ -14,7 +14,7 @@ from tests.integration.hook_client import NO_HEADERS, Connection, bearer, reques
 
 
 class AuthenticationTests(SynchronousTestCase):
-    """The contract's section on authentication."""
+    """What ``docs/hook.rst`` says of authentication."""
 
     def start(self, options: str = "", **files: Iterable[str]) -> CountedAgent:
         """Start an agent; each file that is given is an option of its name."""

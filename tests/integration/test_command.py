@@ -177,7 +177,7 @@ class FailureTests(WindowTestCase):
                 "a", 'sleep 1000 & echo $! >"$0.child"; wait', freeze_timeout="500ms"
             )
         )
-        self.assertEqual(self.refused(agent), ["command:a: not done within 500ms, and ended"])
+        self.assertEqual(self.refused(agent), ["command:a: not done within 500ms, and told to end"])
         child = self.programs.number("a-freeze.child")
         self.assertIsNone(start_time(child))
         self.assertEqual(self.programs.journal, ["freeze a", "thaw a failed"])
@@ -237,7 +237,7 @@ class FailureTests(WindowTestCase):
             sorted(answer.body.decode().splitlines()[1:]),
             [
                 "command:bad: not thawed: exit status 9: stuck",
-                "command:hung: not thawed: not done within 300ms, and ended",
+                "command:hung: not thawed: not done within 300ms, and told to end",
             ],
         )
         self.assertEqual(
@@ -316,7 +316,7 @@ class NuisanceTests(WindowTestCase):
         stubborn = 'trap "" TERM; sleep 1000 & echo $! >"$0.child"; wait; wait'
         gone = 'kill -0 "$(cat "${0%-thaw}-freeze.child")" 2>&- || note it has gone'
         agent = self.agent_with(self.programs.command("a", stubborn, gone, freeze_timeout="300ms"))
-        self.assertEqual(self.refused(agent), ["command:a: not done within 300ms, and ended"])
+        self.assertEqual(self.refused(agent), ["command:a: not done within 300ms, and told to end"])
         self.assertIsNone(start_time(self.programs.number("a-freeze.child")))
         self.assertEqual(self.programs.journal[:2], ["freeze a", "thaw a failed"])
         eventually(lambda: not children(agent.pid), "no child is left, not even a dead one")

@@ -18,7 +18,7 @@ from tests.integration.hook_client import NO_HEADERS, Answer, Connection, bearer
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "PROPFIND")
 
 #: As many that mean /sync as mean /post-sync, by turns, so that each window is ended and none is
-#: left to answer 500 to another row (contract, HTTP: every 200 to /sync owes one /post-sync).
+#: left to answer 500 to another row (docs/hook.rst: every 200 to /sync owes one /post-sync).
 PATHS = (
     "/sync",
     "/post-sync",
@@ -60,9 +60,9 @@ def encoded(text: str) -> str:
 def credentials(secret: str) -> dict[str, Mapping[str, str]]:
     """Write the headers that are tried, each with a name for it.
 
-    Left out, as the contract's line on ``bearer`` differs from the example: several spaces after
-    the scheme (the contract allows them), and what only node's lenient base64 decoder or a header's
-    ignored third word makes into the secret (the contract asks for the base64 of the secret).
+    Left out, as the hook's rule for ``bearer`` differs from the example: several spaces after
+    the scheme (the hook allows them), and what only node's lenient base64 decoder or a header's
+    ignored third word makes into the secret (the hook asks for the base64 of the secret).
     """
     lines = {
         "empty": "",

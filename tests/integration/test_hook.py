@@ -1,4 +1,4 @@
-"""HTTP as the contract has it, row by row, spoken to the real agent."""
+"""HTTP as docs/hook.rst has it, row by row, spoken to the real agent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def undated(answer: bytes) -> bytes:
 
 
 class AnswerTests(SynchronousTestCase):
-    """Each row of the contract's table."""
+    """Each row of the table of requests."""
 
     def setUp(self) -> None:
         self.agent = CountedAgent.for_test(self)

@@ -18,7 +18,7 @@ from tests.integration.counted_agent import CountedAgent
 from tests.integration.footprint import Footprint
 from tests.integration.hook_client import PATIENCE, Connection, insecure_context, request_bytes
 
-#: Connections of one address, and of all (the contract's section on HTTP).
+#: Connections of one address, and of all (docs/hook.rst).
 MOST_OF_AN_ADDRESS, MOST = 256, 1024
 
 

@@ -152,7 +152,7 @@ class TerminationTests(LifeTestCase):
         self.assertEqual(agent.get("/sync").status, 200)
         agent.kill(signal.SIGTERM)
         self.terminated(agent)
-        self.assertIn("command:a NOT THAWED: not done within 300ms, and ended", agent.log)
+        self.assertIn("command:a NOT THAWED: not done within 300ms, and told to end", agent.log)
 
 
 class ReloadTests(LifeTestCase):

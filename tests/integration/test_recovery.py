@@ -277,7 +277,9 @@ class RecordTests(KilledTestCase):
             agent.log_path.write_text("")
             agent.spawn()
             self.assertEqual(agent.wait(), 1, data)
-            self.assertRegex(agent.log, r"^xohook: .*by hand and\s+remove the (file|record)", data)
+            self.assertRegex(
+                agent.log, r"^xohook: .*by hand,? and (remove the file|take it out)", data
+            )
             self.assertNotIn("Traceback", agent.log, data)
             self.assertEqual(self.record(agent).read_bytes(), data)
 
@@ -326,6 +328,21 @@ class RecordTests(KilledTestCase):
         self.assertEqual(self.programs.journal, ["freeze a", "thaw a synced"])
         self.assertIn("No space left on device", agent.log)
         self.assertFalse((disk / "record.json").exists())
+
+    def test_disk_full_afterwards(self) -> None:
+        """After a kill the thaw runs once and the start comes up, though nothing can be noted."""
+        disk = self.small_disk()
+        agent = self.on(disk, self.programs.command("a"))
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.kill(agent)
+        self.fill(disk)
+        agent.start()
+        self.assertIn("No space left on device", agent.log)
+        self.assertEqual(self.programs.journal, ["freeze a", "thaw a recovered"])
+        self.assertFalse((disk / "record.json").exists())
+        self.kill(agent)
+        agent.start()
+        self.assertEqual(self.programs.journal, ["freeze a", "thaw a recovered"])
 
     def on(self, disk: Path, section: str) -> Agent:
         agent = Agent(Path(self.mktemp()).resolve())

@@ -6,6 +6,9 @@ import contextlib
 import errno
 import socket
 import ssl
+from collections.abc import Sequence
+
+import attrs
 
 from xohook import ports
 from xohook.cli.findings import Finding, error, ok
@@ -15,23 +18,75 @@ from xohook.cli.holders import holders
 _PATIENCE = 2.0
 
 
-def examine(entry: str, certificate: bytes | None) -> Finding:
-    """Look whether an entry of ``listen`` can be opened.
+@attrs.frozen
+class Addresses:
+    """What there is at the addresses.
 
-    :param entry: a port number's digits or a Twisted endpoint description.
-    :param certificate: the agent's certificate (DER), None where there is none yet.
-    :return: the finding.
+    :param findings: one for each entry of ``listen``, and one more for each that is doubled.
+    :param unserved: whether it is certain that the agent serves none of them at present.
     """
-    place = ports.place(entry)
-    if place is None:
-        return ok(f"listen = {entry}: not tried here, the agent's start does")
+
+    findings: tuple[Finding, ...]
+    unserved: bool
+
+
+def examine(listen: Sequence[str], certificate: bytes | None) -> Addresses:
+    """Look whether the entries of ``listen`` can be opened.
+
+    :param listen: a port number's digits or a Twisted endpoint description, each.
+    :param certificate: the agent's certificate (DER), None where there is none yet.
+    :return: what there is.
+    """
+    findings: list[Finding] = []
+    unserved = True
+    earlier: dict[str, ports.Place] = {}
+    for entry in listen:
+        place = ports.place(entry)
+        if place is None:
+            findings.append(_untried(entry))
+        else:
+            findings += _doubled(entry, place, earlier)
+            earlier[entry] = place
+            finding, is_served = _try(entry, place, certificate)
+            findings.append(finding)
+        # Port 0 is another one at each start, and an agent there is not found.
+        unserved = unserved and place is not None and place.port != 0 and not is_served
+    return Addresses(tuple(findings), unserved)
+
+
+def _untried(entry: str) -> Finding:
+    doubled = ports.doubled_tls(entry)
+    if doubled is not None:
+        return error(doubled)
+    return ok(f"listen = {entry}: not tried here, the agent's start does")
+
+
+def _doubled(entry: str, place: ports.Place, earlier: dict[str, ports.Place]) -> list[Finding]:
+    return [
+        error(
+            f"listen = {entry}: {other} above takes the same port on the same address; leave one "
+            "of them out"
+        )
+        for other, taken in earlier.items()
+        if taken.excludes(place)
+    ]
+
+
+def _try(entry: str, place: ports.Place, certificate: bytes | None) -> tuple[Finding, bool]:
+    """Take a place and leave it; tell too whether the agent serves it."""
     try:
         _bind(place).close()
     except OSError as refused:
         if refused.errno != errno.EADDRINUSE:
-            return error(ports.refusal(entry, refused))
-        return _taken(entry, place, certificate)
-    return ok(f"listen = {entry}: free")
+            return error(ports.refusal(entry, refused)), False
+    except (TypeError, UnicodeError) as unusable:
+        # Python cannot even encode it as a host's name (RFC 5890: 63 characters between dots).
+        return error(ports.misdescribed(entry, unusable)), False
+    else:
+        return ok(f"listen = {entry}: free"), False
+    if certificate is not None and certificate in _served(place):
+        return ok(f"listen = {entry}: in use by the running agent"), True
+    return _taken(entry, place), False
 
 
 def _bind(place: ports.Place) -> socket.socket:
@@ -40,9 +95,7 @@ def _bind(place: ports.Place) -> socket.socket:
     return ports.bind_one(place.interface or "0.0.0.0", place.port)  # noqa: S104 - as is asked
 
 
-def _taken(entry: str, place: ports.Place, certificate: bytes | None) -> Finding:
-    if certificate is not None and certificate in _served(place):
-        return ok(f"listen = {entry}: in use by the running agent")
+def _taken(entry: str, place: ports.Place) -> Finding:
     known = ", ".join(holders(place.port))
     return error(
         f"listen = {entry}: held by {known or 'a program that only root can name'}, and that does "

@@ -32,8 +32,7 @@ def directories(settings: Settings) -> Iterator[Finding]:
     except StartError as refused:
         yield error(str(refused))
         return
-    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    mount = mounts.mount_of(settings.runtime_directory, mountinfo)
+    mount = mounts.mount_of(settings.runtime_directory, mounts.table())
     if mount is not None and mount.kind not in _IN_MEMORY:
         yield warning(
             f"runtime_directory = {settings.runtime_directory}: on {mount.kind} ({mount.point}), "
@@ -48,7 +47,7 @@ def authentication(settings: Settings) -> Iterator[Finding]:
     :return: findings about the files, the VM's name, and whether XO can use any of it.
     """
     own = credentials.own_secret_file(settings)
-    if own is not None and not own.exists():
+    if own is not None and not os.path.lexists(own):
         yield ok(f"{own}: not there yet; the first start makes it")
     elif own is not None or settings.secret_file is not None:
         yield _secrets(own or settings.secret_file or Path())
@@ -56,11 +55,6 @@ def authentication(settings: Settings) -> Iterator[Finding]:
         yield _tokens(settings.token_file)
     yield _name(settings)
     if settings.authenticate == {"bearer"}:
-        if own is None and settings.secret_file is None:
-            yield error(
-                "authenticate = bearer: there is no secret to compare with; set secret_file, or "
-                "authenticate = token"
-            )
         yield warning(
             "authenticate = bearer: the XO of today never sends its secret, and would hear 403; "
             "add token"
@@ -78,7 +72,7 @@ def served_certificate(settings: Settings, now: datetime) -> tuple[Finding, byte
     files = certificate.own_files(settings.state_directory)
     if settings.certificate is not None and settings.private_key is not None:
         files = settings.certificate, settings.private_key
-    elif not any(file.exists() for file in files):
+    elif not any(map(os.path.lexists, files)):
         return ok(f"{files[0]}: not there yet; the first start makes it"), None
     try:
         pair = certificate.read(*files, now)
@@ -97,13 +91,17 @@ def served_certificate(settings: Settings, now: datetime) -> tuple[Finding, byte
 
 def _directory(option: str, directory: Path) -> Finding:
     place = f"{option} = {directory}"
-    if not os.path.lexists(directory):
+    try:
+        directory.lstat()
+    except FileNotFoundError:
         parent = mounts.nearest_existing(directory)
-        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+        if os.access(parent, os.W_OK | os.X_OK):
             return ok(f"{place}: not there yet; the first start makes it")
         return error(
             f"{place}: cannot be made in {parent}; make it for the agent's user, or name another"
         )
+    except OSError as hidden:
+        return error(f"{place}: {hidden.strerror}; let the agent's user in, or name another")
     try:
         # It is there, so this makes nothing and only judges.
         places.prepare(directory, os.geteuid())

@@ -12,7 +12,7 @@ import attrs
 import click
 
 from xohook import config
-from xohook.cli import addresses, belongings, options, programs
+from xohook.cli import addresses, belongings, earlier, options, programs, stillness, trials
 from xohook.cli.findings import Finding, error, ok
 from xohook.errors import ConfigurationError
 from xohook.settings import Settings
@@ -50,11 +50,17 @@ def _examine(file: Path) -> Iterator[Finding]:
 
 
 def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
+    recipes = config.named_recipes(settings.path)
     for participant in settings.participants:
-        yield from programs.examine(participant)
+        found = list(programs.examine(participant))
+        yield from found
+        if participant.name in recipes and all(finding.level == "ok" for finding in found):
+            yield trials.examine(participant, recipes[participant.name])
+    yield from stillness.examine(settings.participants)
     yield from belongings.directories(settings)
     yield from belongings.authentication(settings)
     finding, certificate = belongings.served_certificate(settings, now)
     yield finding
-    for entry in settings.listen:
-        yield addresses.examine(entry, certificate)
+    found_there = addresses.examine(settings.listen, certificate)
+    yield from found_there.findings
+    yield from earlier.examine(settings, is_alone=found_there.unserved)

@@ -4,61 +4,125 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from xohook.cli.findings import Finding, error, ok
-from xohook.participants.command import PATH
-from xohook.settings import Account, ParticipantSettings
+import attrs
+
+from xohook.cli.findings import Finding, error, ok, warning
+from xohook.errors import ParticipantError
+from xohook.participants.programs import PATH
+from xohook.participants.scripts import find_scripts
+from xohook.settings import (
+    Account,
+    CommandSettings,
+    ParticipantSettings,
+    ScriptsSettings,
+    SessionSettings,
+)
+
+
+@attrs.frozen
+class _Place:
+    """Where and as whom a participant's programs run."""
+
+    name: str
+    directory: Path
+    account: Account | None
+    environment: Mapping[str, str]
+
+    @property
+    def user(self) -> str:
+        return self.account.name if self.account else "the agent's user"
+
+    @property
+    def path(self) -> str:
+        return self.environment.get("PATH", PATH)
 
 
 def examine(participant: ParticipantSettings) -> Iterator[Finding]:
     """Look for what a participant needs to run.
 
     :param participant: the participant.
-    :return: a finding for each of its programs, and one for a directory that is of no use.
+    :return: a finding for each of its programs, and one for a directory that is of no use; none
+        for a filesystem, which needs no program.
     """
-    directory = participant.directory or Path("/")
-    user = participant.account.name if participant.account else "the agent's user"
-    if not _passes(participant.account, "-d", directory):
-        yield error(
-            f"[{participant.name}] directory = {directory}: {user} cannot work there; make the "
-            "directory, or let that user into it"
-        )
+    if isinstance(participant, CommandSettings):
+        programs = (("freeze", participant.freeze), ("thaw", participant.thaw))
+        yield from _look_for(participant, *programs)
+    elif isinstance(participant, SessionSettings):
+        yield from _look_for(participant, ("command", participant.command))
+    elif isinstance(participant, ScriptsSettings):
+        yield from _examine_scripts(participant)
+
+
+def _look_for(
+    participant: CommandSettings | SessionSettings, *programs: tuple[str, tuple[str, ...] | None]
+) -> Iterator[Finding]:
+    place = _Place(
+        participant.name,
+        participant.directory or Path("/"),
+        participant.account,
+        participant.environment,
+    )
+    if not _passes(place.account, "-d", place.directory):
+        yield _closed(place)
         return
-    for phase, words in (("freeze", participant.freeze), ("thaw", participant.thaw)):
+    for option, words in programs:
         if words:
-            yield _judge(f"[{participant.name}] {phase}", words[0], participant)
+            yield _judge(f"[{place.name}] {option}", words[0], place)
 
 
-def _judge(place: str, program: str, participant: ParticipantSettings) -> Finding:
-    candidates = _candidates(program, participant)
+def _examine_scripts(participant: ScriptsSettings) -> Iterator[Finding]:
+    place = _Place(
+        participant.name, participant.directory, participant.account, participant.environment
+    )
+    if not _passes(place.account, "-d", place.directory):
+        yield _closed(place)
+        return
+    try:
+        names = find_scripts(place.directory)
+    except ParticipantError as problem:
+        yield error(f"[{place.name}] directory: {problem}; let the agent's user read it")
+        return
+    if not names:
+        yield warning(
+            f"[{place.name}] directory = {place.directory}: nothing executable is in it; make the "
+            "scripts executable (chmod +x), or leave the section out"
+        )
+    for name in names:
+        yield _judge(f"[{place.name}]", str(place.directory / name), place)
+
+
+def _closed(place: _Place) -> Finding:
+    return error(
+        f"[{place.name}] directory = {place.directory}: {place.user} cannot work there; make the "
+        "directory, or let that user into it"
+    )
+
+
+def _judge(what: str, program: str, place: _Place) -> Finding:
+    candidates = _candidates(program, place)
     for candidate in candidates:
-        if _passes(participant.account, "-f", candidate):
-            return ok(f"{place}: {candidate}")
-    user = participant.account.name if participant.account else "the agent's user"
-    present = [candidate for candidate in candidates if candidate.exists()]
+        if _passes(place.account, "-f", candidate):
+            return ok(f"{what}: {candidate}")
+    present = [candidate for candidate in candidates if os.access(candidate, os.F_OK)]
     if present:
         return error(
-            f"{place}: {present[0]} is there, but {user} cannot run it; make it executable for "
-            "that user (chmod, and its directories too), or name another program or user"
+            f"{what}: {present[0]} is there, but {place.user} cannot run it; make it executable "
+            "for that user (chmod, and its directories too), or name another program or user"
         )
-    where = "" if "/" in program else f" in {_path(participant)}"
+    where = "" if "/" in program else f" in {place.path}"
     return error(
-        f"{place}: {program} is not found{where}; install it, write its whole path, or set PATH "
+        f"{what}: {program} is not found{where}; install it, write its whole path, or set PATH "
         "in environment"
     )
 
 
-def _path(participant: ParticipantSettings) -> str:
-    return participant.environment.get("PATH", PATH)
-
-
-def _candidates(program: str, participant: ParticipantSettings) -> list[Path]:
-    directory = participant.directory or Path("/")
+def _candidates(program: str, place: _Place) -> list[Path]:
     if "/" in program:
-        return [directory / program]
-    return [directory / entry / program for entry in _path(participant).split(":")]
+        return [place.directory / program]
+    return [place.directory / entry / program for entry in place.path.split(":")]
 
 
 def _passes(account: Account | None, kind: str, path: Path) -> bool:

@@ -18,12 +18,18 @@ class Phase:
     :param outcome: when thawing, how the window ends; empty when freezing.
     :param note: writes into the record what the next start needs to find this phase's process;
         to be called before anything is done.
+    :param until: when freezing, the time of the monotonic clock at which a guard lets go, should
+        it hear nothing else.
+    :param let_go: when freezing, to be called with the reason if the participant lets go before
+        it is asked to.
     """
 
     window: str
     timeout: float
     outcome: str
     note: Callable[[Mapping[str, Any]], None]
+    until: float = 0.0
+    let_go: Callable[[str], None] = lambda _: None
 
 
 class Participant(Protocol):
@@ -35,6 +41,8 @@ class Participant(Protocol):
     :param thaw_timeout: seconds that its thaw may take.
     :param abort: whether a freeze of it that fails ends the window.
     :param holds: whether there is something to thaw.
+    :param stills: whether nothing can be written to a disk while it is frozen: it comes after
+        the others of its order.
     """
 
     name: str
@@ -43,6 +51,15 @@ class Participant(Protocol):
     thaw_timeout: float
     abort: bool
     holds: bool
+    stills: bool
+
+    @property
+    def prepare(self) -> Callable[[Phase], Deferred[None]] | None:
+        """Does before the first freeze of a window what must not wait for later.
+
+        It fires when that is done, and the thaw ends what it started. None where there is nothing
+        to do.
+        """
 
     def freeze(self, phase: Phase) -> Deferred[bytes]:
         """Come to rest.
@@ -52,11 +69,23 @@ class Participant(Protocol):
             :exc:`~xohook.errors.ParticipantError`; can be cancelled.
         """
 
+    def extend(self, until: float) -> None:
+        """Hold until another time than the one told before.
+
+        :param until: the time of the monotonic clock at which a guard lets go.
+        """
+
     def thaw(self, phase: Phase) -> Deferred[bytes]:
         """Go on.
 
         :param phase: what is asked for.
         :return: as :meth:`freeze` has it.
+        """
+
+    def tail(self) -> bytes:
+        """Tell what came of a phase that was broken off.
+
+        :return: the end of the output so far.
         """
 
     def when_quiet(self) -> Deferred[None]:

@@ -1,0 +1,85 @@
+"""Whether the filesystems that are to be frozen can be, and what is ordered after them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from xohook import mounts
+from xohook.cli.findings import Finding, error, ok, warning
+from xohook.settings import FilesystemSettings, ParticipantSettings
+
+
+def examine(participants: Iterable[ParticipantSettings]) -> Iterator[Finding]:
+    """Look at the filesystem participants, and at their places among the others.
+
+    :param participants: all participants.
+    :return: findings for each filesystem participant, and one for each other participant that
+        runs after one of them.
+    """
+    participants = tuple(participants)
+    filesystems = [each for each in participants if isinstance(each, FilesystemSettings)]
+    table = mounts.table()
+    first: dict[int | None, str] = {}
+    for filesystem in filesystems:
+        yield from _examine_mounts(filesystem, table, first)
+    if filesystems and os.geteuid() != 0:
+        yield error(
+            f"[{filesystems[0].name}]: only root may freeze a filesystem (CAP_SYS_ADMIN); run the "
+            "agent, and this check, as root"
+        )
+    yield from _overtaken(filesystems, participants)
+
+
+def _examine_mounts(
+    filesystem: FilesystemSettings, table: str, first: dict[int | None, str]
+) -> Iterator[Finding]:
+    place = f"[{filesystem.name}] mount = {filesystem.mount or 'auto'}"
+    points = mounts.frozen_by(filesystem)
+    if not points:
+        yield error(f"{place}: nothing that can be frozen is mounted; name a mount point")
+    for point in points:
+        problem = _problem(point, table)
+        if problem:
+            yield error(f"{place}: {problem}")
+            continue
+        device = mounts.device_of(point)
+        other = first.setdefault(device, filesystem.name)
+        if other != filesystem.name:
+            yield error(
+                f"{place}: {point} is on the filesystem that [{other}] freezes too, and the second "
+                "freeze would fail; leave one of them out"
+            )
+        else:
+            yield ok(f"{place}: {point}")
+
+
+def _problem(point: Path, table: str) -> str:
+    # A slash at the end finds directories alone; what the caller may not see counts as missing.
+    if not os.access(f"{point}/", os.F_OK):
+        return f"{point} is not there, or no directory; name a mount point (findmnt lists them)"
+    mount = mounts.mount_of(point, table)
+    if mount is None or not mounts.is_mount_point(point, table):
+        return f"nothing is mounted on {point}; name a mount point (findmnt lists them)"
+    if mount.kind not in mounts.FREEZABLE:
+        return (
+            f"{point} is on {mount.kind}, which cannot be frozen; name a filesystem on a disk, one "
+            f"of {', '.join(sorted(mounts.FREEZABLE))}"
+        )
+    return ""
+
+
+def _overtaken(
+    filesystems: list[FilesystemSettings], participants: Iterable[ParticipantSettings]
+) -> Iterator[Finding]:
+    if not filesystems:
+        return
+    earliest = min(filesystems, key=lambda each: each.order)
+    for each in participants:
+        if not isinstance(each, FilesystemSettings) and each.order > earliest.order:
+            yield warning(
+                f"[{each.name}] order = {each.order}: it is frozen after [{earliest.name}] "
+                f"({earliest.order}), and hangs if it touches that filesystem; give it a lower "
+                "order"
+            )

@@ -1,0 +1,64 @@
+"""Makes participants of every kind: from the configuration, or from the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xohook.errors import RecordError
+from xohook.participants import Participant
+from xohook.participants.command import Command
+from xohook.participants.filesystem import Filesystem
+from xohook.participants.scripts import Scripts
+from xohook.participants.session import Session
+from xohook.process import IProcessReactor
+from xohook.record import Entry
+from xohook.settings import (
+    CommandSettings,
+    FilesystemSettings,
+    ParticipantSettings,
+    ScriptsSettings,
+)
+
+_KINDS: Mapping[str, Any] = {
+    "command": Command,
+    "filesystem": Filesystem,
+    "scripts": Scripts,
+    "session": Session,
+}
+
+
+def make(reactor: IProcessReactor, settings: ParticipantSettings) -> Participant:
+    """Make a participant.
+
+    :param reactor: the clock and the source of processes.
+    :param settings: its section of the configuration.
+    :return: the participant.
+    """
+    if isinstance(settings, CommandSettings):
+        return Command(reactor, settings)
+    if isinstance(settings, FilesystemSettings):
+        return Filesystem(reactor, settings)
+    if isinstance(settings, ScriptsSettings):
+        return Scripts(reactor, settings)
+    return Session(reactor, settings)
+
+
+def revive(reactor: IProcessReactor, entry: Entry) -> Participant:
+    """Make the participant that an earlier run of the agent owes a thaw.
+
+    :param reactor: the clock and the source of processes.
+    :param entry: its entry in the record.
+    :return: a participant that can thaw.
+    :raises RecordError: where the record's entry cannot be understood.
+    """
+    try:
+        kind = _KINDS[entry.name.partition(":")[0]]
+        participant: Participant = kind.from_record(reactor, entry.name, entry.owed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"the record's entry of {entry.name} cannot be understood: thaw it by hand, and"
+            " take it out of the record, which lies in the runtime directory"
+        ) from error
+    participant.order = entry.order
+    return participant

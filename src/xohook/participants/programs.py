@@ -1,0 +1,152 @@
+"""The programs that participants run: where, as whom and in which environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from xohook import accounts
+from xohook.errors import ParticipantError
+from xohook.participants import Phase
+from xohook.process import IProcessReactor, Program, Run
+from xohook.settings import Account
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for, unless the participant's environment says it."""
+
+
+class Surroundings:
+    """What the programs of one participant have in common.
+
+    :param account: the user to run as, None for the agent's own.
+    :param directory: the working directory, None for ``/``.
+    :param variables: variables to add.
+    """
+
+    def __init__(
+        self, account: Account | None, directory: Path | None, variables: Mapping[str, str]
+    ) -> None:
+        self.account = account
+        self.directory = str(directory or "/")
+        self._variables = dict(variables)
+        self._login = account or accounts.own()
+        self._language = os.environ.get("LANG", "C.UTF-8")
+
+    @classmethod
+    def from_record(cls, owed: Mapping[str, Any]) -> Surroundings:
+        """Take up what an earlier run of the agent wrote down.
+
+        :param owed: what :meth:`owed` told then.
+        :return: the same surroundings.
+        :raises KeyError: where the record lacks a value; :exc:`TypeError` where one is wrong.
+        """
+        account = owed["account"]
+        if account is not None:
+            account = Account(**account | {"groups": tuple(account["groups"])})
+        return cls(account, Path(owed["directory"]), owed["environment"])
+
+    def owed(self) -> dict[str, Any]:
+        """Tell what the next start needs to run a program in the same surroundings.
+
+        :return: plain values for the record.
+        """
+        account = self.account
+        return {
+            "account": None
+            if account is None
+            else {
+                "name": account.name,
+                "uid": account.uid,
+                "gid": account.gid,
+                "groups": account.groups,
+                "home": account.home,
+            },
+            "directory": self.directory,
+            "environment": self._variables,
+        }
+
+    def environment(self, phase_name: str, phase: Phase) -> dict[str, str]:
+        """Make the whole environment of a program.
+
+        :param phase_name: ``freeze`` or ``thaw``.
+        :param phase: what it is asked for.
+        :return: the variables.
+        """
+        environment = {
+            "PATH": PATH,
+            "HOME": self._login.home,
+            "USER": self._login.name,
+            "LANG": self._language,
+            **self._variables,
+            "XOHOOK_PHASE": phase_name,
+            "XOHOOK_WINDOW": phase.window,
+            "XOHOOK_TIMEOUT": f"{phase.timeout:g}",
+        }
+        if phase.outcome:
+            environment["XOHOOK_OUTCOME"] = phase.outcome
+        return environment
+
+
+class Runner:
+    """Runs the programs of one participant, one at a time.
+
+    :param reactor: the clock and the source of processes.
+    :param surroundings: what they have in common.
+    """
+
+    def __init__(self, reactor: IProcessReactor, surroundings: Surroundings) -> None:
+        self._reactor = reactor
+        self._surroundings = surroundings
+        self._last: Run | None = None
+
+    async def run(self, arguments: tuple[str, ...], phase_name: str, phase: Phase) -> bytes:
+        """Run a program to its end.
+
+        :param arguments: the program and its arguments.
+        :param phase_name: ``freeze`` or ``thaw``.
+        :param phase: what it is asked for.
+        :return: the end of its output.
+        :raises ParticipantError: where it cannot be run, or ends badly.
+        """
+        try:
+            run = Run(self._reactor)
+        except OSError as error:
+            raise ParticipantError(f"no process can be started: {error.strerror}") from error
+        self._last = run
+        ended = run.when_ended()
+        try:
+            phase.note({"pid": run.pid, "started": run.started})
+        except BaseException:
+            ended.cancel()
+            ended.addErrback(lambda _: None)
+            raise
+        run.begin(
+            Program(
+                arguments=arguments,
+                environment=self._surroundings.environment(phase_name, phase),
+                directory=self._surroundings.directory,
+                account=self._surroundings.account,
+            )
+        )
+        result = await ended
+        if not result.is_good:
+            raise ParticipantError(result.describe(), result.output)
+        return result.output
+
+    def tail(self) -> bytes:
+        """Tell what the last program has written so far.
+
+        :return: the end of it.
+        """
+        return b"" if self._last is None else self._last.tail()
+
+    def when_quiet(self) -> Deferred[None]:
+        """Wait for the last program's end.
+
+        :return: fires when it has ended, or does not end even by SIGKILL.
+        """
+        return succeed(None) if self._last is None else self._last.when_gone()

@@ -1,0 +1,336 @@
+"""A client that holds for as long as it lives, under a guard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from xohook.errors import ParticipantError
+from xohook.guarding import PATIENCE, Guard
+from xohook.guards import session
+from xohook.participants import Phase
+from xohook.participants.programs import Surroundings
+from xohook.process import IProcessReactor, end_leftover, start_time
+from xohook.settings import SessionSettings
+from xohook.text import printable
+
+_Process: TypeAlias = "tuple[int, int | None]"
+_Leftovers: TypeAlias = "tuple[_Process | None, _Process | None]"
+
+LINES_KEPT = 200
+"""Lines of a client's output that are kept, the last ones."""
+
+
+class Session:
+    """A ``[session:NAME]`` participant.
+
+    :param reactor: the clock and the source of processes.
+    :param settings: its section of the configuration.
+    :param leftovers: the processes of guard and client that an earlier run of the agent left.
+    """
+
+    holds = True
+    stills = False
+    prepare = None
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IProcessReactor,
+        settings: SessionSettings,
+        leftovers: _Leftovers = (None, None),
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._surroundings = Surroundings(
+            settings.account, settings.directory, settings.environment
+        )
+        self._refuse = re.compile(settings.freeze_refuse) if settings.freeze_refuse else None
+        self._talk: _Talk | None = None
+        self._leftovers = leftovers
+        self.name = settings.name
+        self.order = settings.order
+        self.freeze_timeout = settings.freeze_timeout
+        self.thaw_timeout = settings.thaw_timeout
+        self.abort = settings.abort
+
+    @classmethod
+    def from_record(cls, reactor: IProcessReactor, name: str, owed: Mapping[str, Any]) -> Session:
+        """Make the participant that an earlier run of the agent owes a thaw.
+
+        :param reactor: the clock and the source of processes.
+        :param name: its name.
+        :param owed: what :meth:`owed` told then.
+        :return: a participant that can only thaw.
+        :raises KeyError: where the record lacks a value; :exc:`TypeError` where one is wrong.
+        """
+        then = Surroundings.from_record(owed)
+        settings = SessionSettings(
+            name=name,
+            order=0,
+            command=tuple(owed["command"]),
+            freeze_input="",
+            freeze_expect="",
+            freeze_refuse=None,
+            thaw_input=owed["thaw_input"],
+            thaw_expect=owed["thaw_expect"],
+            account=then.account,
+            directory=Path(then.directory),
+            environment=owed["environment"],
+            freeze_timeout=0.0,
+            thaw_timeout=float(owed["timeout"]),
+            abort=False,
+        )
+        guard, client = owed["guard"], owed["client"]
+        return cls(reactor, settings, (guard and tuple(guard), client and tuple(client)))
+
+    def owed(self) -> Mapping[str, Any]:
+        """Tell what the next start needs to thaw it.
+
+        :return: plain values for the record.
+        """
+        guard, client = self._leftovers if self._talk is None else self._talk.processes
+        return {
+            "guard": guard,
+            "client": client,
+            "command": self._settings.command,
+            "thaw_input": self._settings.thaw_input,
+            "thaw_expect": self._settings.thaw_expect,
+            "timeout": self.thaw_timeout,
+            **self._surroundings.owed(),
+        }
+
+    def extend(self, until: float) -> None:
+        """Hold until another time.
+
+        :param until: the time of the monotonic clock.
+        """
+        if self._talk is not None:
+            self._talk.order(f"until {until}")
+
+    def freeze(self, phase: Phase) -> Deferred[bytes]:
+        """Start the client, and have it say that it holds.
+
+        :param phase: what is asked for.
+        :return: fires with its output when it has said so.
+        """
+        return Deferred.fromCoroutine(self._freeze(phase))
+
+    def thaw(self, phase: Phase) -> Deferred[bytes]:
+        """Have the client say that it has held until now, and end it.
+
+        :param phase: what is asked for.
+        :return: fires with its output when it has said so.
+        """
+        return Deferred.fromCoroutine(self._thaw(phase))
+
+    def tail(self) -> bytes:
+        """Tell what its client has said so far.
+
+        :return: the end of it.
+        """
+        return b"" if self._talk is None else self._talk.output
+
+    def when_quiet(self) -> Deferred[None]:
+        """Wait for nothing: the thaw waits for a client that is being ended.
+
+        :return: fires at once.
+        """
+        return succeed(None)
+
+    async def _freeze(self, phase: Phase) -> bytes:
+        talk = self._talk = self._start(phase)
+        talk.order(f"until {phase.until}")
+        talk.send(self._settings.freeze_input)
+        try:
+            await talk.expect(self._settings.freeze_expect, self._refuse)
+        except BaseException:
+            talk.release()
+            raise
+        talk.lost = phase.let_go
+        return talk.output
+
+    async def _thaw(self, phase: Phase) -> bytes:
+        phase.note({})
+        talk, self._talk = self._talk, None
+        if talk is not None:
+            talk.lost = None
+            self._leftovers = talk.processes
+        if talk is None or (talk.has_ended and not talk.is_released):
+            return await self._rescue(phase)
+        if talk.is_released:
+            await talk.when_ended
+            return talk.output
+        talk.order("thaw")
+        try:
+            await talk.expect(self._settings.thaw_expect, None)
+            talk.order("close")
+        finally:
+            talk.release()
+        return talk.output
+
+    async def _rescue(self, phase: Phase) -> bytes:
+        """Thaw in the place of a client or a guard that is no more, over a connection of its own.
+
+        Nothing is proved by it, but locks that outlive their client are let go.
+        """
+        guard, client = self._leftovers
+        if guard is not None:
+            await end_leftover(self._reactor, *guard, PATIENCE)
+        if client is not None:
+            await end_leftover(self._reactor, *client)
+        talk = self._start(phase)
+        talk.order("thaw")
+        try:
+            await talk.expect(self._settings.thaw_expect, None)
+            talk.order("close")
+        except ParticipantError as error:
+            self._log.warn(
+                "{name} cannot be thawed over a new connection; it may be thawed already: {error}",
+                name=self.name,
+                error=error,
+            )
+        finally:
+            talk.release()
+        return talk.output
+
+    def _start(self, phase: Phase) -> _Talk:
+        talk = _Talk()
+        try:
+            guard = Guard(self._reactor, session, talk.end)
+        except OSError as error:
+            raise ParticipantError(f"no process can be started: {error.strerror}") from error
+        talk.begin(guard)
+        try:
+            phase.note({})
+        except BaseException:
+            talk.release()
+            raise
+        account = self._surroundings.account
+        orders = {
+            "arguments": self._settings.command,
+            "environment": self._surroundings.environment(
+                "thaw" if phase.outcome else "freeze", phase
+            ),
+            "directory": self._surroundings.directory,
+            "account": account and (account.uid, account.gid, account.groups),
+            "thaw_input": self._settings.thaw_input,
+        }
+        talk.order(json.dumps(orders))
+        return talk
+
+
+@attrs.define
+class _Awaited:
+    """A line that is waited for."""
+
+    line: str
+    refuse: re.Pattern[str] | None
+    result: Deferred[None]
+
+
+class _Talk:
+    """What is said between the agent and one client, by way of its guard."""
+
+    def __init__(self) -> None:
+        self._guard: Guard | None = None
+        self._awaited: _Awaited | None = None
+        self._said: deque[str] = deque(maxlen=LINES_KEPT)
+        self._how = ""
+        self._client: _Process | None = None
+        self.lost: Any = None
+        self.is_released = False
+        self.when_ended: Deferred[None] = Deferred()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether guard or client have ended."""
+        return bool(self._how)
+
+    @property
+    def processes(self) -> _Leftovers:
+        """The processes of guard and client."""
+        return (self._guard.identity if self._guard is not None else None, self._client)
+
+    @property
+    def output(self) -> bytes:
+        """The end of what the client has said."""
+        return "\n".join(self._said).encode()
+
+    def begin(self, guard: Guard) -> None:
+        """Listen to the guard."""
+        self._guard = guard
+        Deferred.fromCoroutine(self._listen(guard))
+
+    def order(self, line: str) -> None:
+        """Give the guard an order, unless it has ended."""
+        if self._guard is not None and not self._guard.has_ended:
+            self._guard.order(line)
+
+    def send(self, text: str) -> None:
+        """Write to the client."""
+        self.order(f"send {json.dumps(text)}")
+
+    def release(self) -> None:
+        """Have the guard let go, and end."""
+        self.is_released = True
+        if self._guard is not None:
+            self._guard.release()
+
+    def expect(self, line: str, refuse: re.Pattern[str] | None) -> Deferred[None]:
+        """Wait for a whole line."""
+        result: Deferred[None] = Deferred(lambda _: setattr(self, "_awaited", None))
+        if self._how:
+            result.errback(ParticipantError(self._how, self.output))
+        else:
+            self._awaited = _Awaited(line, refuse, result)
+        return result
+
+    def end(self, reason: str) -> None:
+        """Take note that the guard has ended."""
+        self._end(self._how or reason)
+        self.when_ended.callback(None)
+
+    async def _listen(self, guard: Guard) -> None:
+        while True:
+            try:
+                word, _, rest = (await guard.next_line()).partition(" ")
+            except ParticipantError:
+                return
+            if word == "line":
+                self._take(rest)
+            elif word == "started":
+                self._client = (int(rest), start_time(int(rest)))
+            else:
+                last = f"; its last words: {printable(self._said[-1])}" if self._said else ""
+                self._end(f"its client has ended ({rest}){last}")
+
+    def _take(self, line: str) -> None:
+        self._said.append(line)
+        awaited = self._awaited
+        if awaited is None:
+            return
+        if awaited.refuse is not None and awaited.refuse.search(line):
+            self._awaited = None
+            awaited.result.errback(ParticipantError(printable(line), self.output))
+        elif line.strip() == awaited.line:
+            self._awaited = None
+            awaited.result.callback(None)
+
+    def _end(self, reason: str) -> None:
+        if self._how:
+            return
+        self._how = reason
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.result.errback(ParticipantError(reason, self.output))
+        elif self.lost is not None:
+            self.lost(reason)

@@ -1,0 +1,113 @@
+"""The stamp: says on the disk itself, and so in every snapshot of it, which window it was taken in.
+
+It lies in the state directory. It is there, synced to the disk, from before the first freeze until
+after the thaw; a system that comes back with it in place was restored or cloned from a snapshot,
+or went down in a hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from xohook.errors import RecordError
+from xohook.files import remove_lastingly, write_private
+from xohook.record import Entry, boot_id
+
+VERSION = 1
+"""The version of the stamp's form; another one is not understood."""
+
+
+AFTER_BOOT = ("command", "scripts")
+"""The kinds whose freeze outlives a boot: locks and frozen filesystems end with the kernel."""
+
+
+def outlives_boot(entry: Entry) -> bool:
+    """Tell whether a participant is still frozen after another boot.
+
+    :param entry: its entry.
+    :return: whether its thaw is owed then.
+    """
+    return entry.name.partition(":")[0] in AFTER_BOOT
+
+
+def _bare(entry: Entry) -> Entry:
+    """Name a participant without what its thaw would need: a snapshot need not know it."""
+    return attrs.evolve(entry, owed={}, process={})
+
+
+@attrs.frozen(kw_only=True)
+class Impression:
+    """What a stamp says.
+
+    :param window: the window's id.
+    :param time: when it opened, in seconds since the epoch.
+    :param boot: the boot id of the system that it opened on.
+    :param at_rest: the participants that were frozen.
+    """
+
+    window: str
+    time: float
+    boot: str
+    at_rest: tuple[Entry, ...] = ()
+
+
+class Stamp:
+    """The stamp's file.
+
+    :param directory: the state directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "stamp.json"
+
+    def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
+        """Put the stamp on the disk, and wait for the disk.
+
+        :param window: the window's id.
+        :param time: when it opened, in seconds since the epoch.
+        :param at_rest: the participants that are frozen.
+        :raises RecordError: where it cannot be written.
+        """
+        kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
+        impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
+        values = {"version": VERSION, **attrs.asdict(impression)}
+        try:
+            write_private(self.path, json.dumps(values).encode(), lasting=True)
+        except OSError as error:
+            raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
+
+    def lift(self) -> None:
+        """Take the stamp off the disk, and wait for the disk.
+
+        :raises RecordError: where it cannot be removed.
+        """
+        try:
+            remove_lastingly(self.path)
+        except OSError as error:
+            raise RecordError(f"cannot remove the stamp {self.path}: {error.strerror}") from error
+
+    def read(self) -> Impression | None:
+        """Read the stamp that is there.
+
+        :return: what it says; None where there is none.
+        :raises RecordError: where it cannot be read or understood.
+        """
+        try:
+            values = json.loads(self.path.read_bytes())
+            if values.pop("version") != VERSION:
+                raise ValueError("another version")
+            at_rest = tuple(Entry(**entry) for entry in values.pop("at_rest"))
+            return Impression(at_rest=at_rest, **values)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RecordError(f"cannot read the stamp {self.path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(
+                f"cannot understand the stamp {self.path}: this disk comes from a snapshot; see"
+                " what it says was at rest, thaw that by hand and remove the file"
+            ) from error

@@ -1,0 +1,151 @@
+"""The guards' programs, run by a test as the agent runs them."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.integration.hook_client import PATIENCE
+from xohook import guards
+
+_ROOT = Path(guards.__file__).parents[2]
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from xohook.guards.{} import main; main()"
+
+
+class Guard:
+    """A guard that a test talks to.
+
+    :param program: the name of its module in :mod:`xohook.guards`.
+    :param first: the first line of its orders.
+    """
+
+    def __init__(self, program: str, first: str) -> None:
+        arguments = [sys.executable, "-I", "-S", "-B", "-c", _START.format(program), str(_ROOT)]
+        self._process = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, bufsize=0
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self.input, self.output = self._process.stdin, self._process.stdout
+        self._pending = b""
+        self.order(first)
+
+    @classmethod
+    def of_filesystems(cls, test: SynchronousTestCase | TestCase, *mounts: Path) -> Guard:
+        """Start a guard of filesystems that ends with the test.
+
+        :param test: the test.
+        :param mounts: the mount points.
+        :return: the guard.
+        """
+        guard = cls("freezer", "\0".join(map(str, mounts)))
+        test.addCleanup(guard.end)
+        return guard
+
+    @classmethod
+    def of_session(
+        cls, test: SynchronousTestCase | TestCase, *arguments: str, thaw_input: str = ""
+    ) -> Guard:
+        """Start a guard of a session that ends with the test.
+
+        :param test: the test.
+        :param arguments: the client and its arguments.
+        :param thaw_input: what the guard writes to it before it lets go.
+        :return: the guard.
+        """
+        first: dict[str, Any] = {
+            "arguments": arguments,
+            "environment": {"PATH": "/usr/bin:/bin"},
+            "directory": "/",
+            "account": None,
+            "thaw_input": thaw_input,
+        }
+        guard = cls("session", json.dumps(first))
+        test.addCleanup(guard.end)
+        return guard
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def order(self, line: str) -> None:
+        """Give an order.
+
+        :param line: the order.
+        """
+        self.input.write(f"{line}\n".encode())
+
+    def send(self, text: str) -> None:
+        """Have a guard of a session write to its client.
+
+        :param text: the text.
+        """
+        self.order(f"send {json.dumps(text)}")
+
+    def until(self, seconds: float) -> None:
+        """Set the guard's own deadline.
+
+        :param seconds: how far from now.
+        """
+        self.order(f"until {time.monotonic() + seconds}")
+
+    def line(self) -> str:
+        """Wait for what it says next.
+
+        :return: the line; empty where it has said all.
+        :raises AssertionError: where it says nothing for long.
+        """
+        while b"\n" not in self._pending:
+            if not select.select([self.output], [], [], PATIENCE)[0]:
+                raise AssertionError("the guard says nothing")
+            part = self.output.read(65536)
+            if not part:
+                return ""
+            self._pending += part
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line.decode()
+
+    def lines(self) -> list[str]:
+        """Read all that it says to its end.
+
+        :return: the lines.
+        """
+        return list(iter(self.line, ""))
+
+    def close(self) -> None:
+        """Close its standard input, as the agent's end does."""
+        self.input.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal.
+
+        :param number: the signal.
+        """
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for its end.
+
+        :return: its exit status, or the negative number of the signal that ended it.
+        """
+        return self._process.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Have it let go and end; it may have ended."""
+        self._process.send_signal(signal.SIGCONT)
+        self.input.close()
+        self.output.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise

@@ -1,0 +1,90 @@
+"""A guard of filesystems that was never asked to freeze: it ends, and nothing is thawed for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any, cast
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+
+from tests.integration.disks import DiskReactorTestCase
+from tests.integration.footprint import children
+from xohook.participants import Phase
+from xohook.participants.filesystem import Filesystem
+from xohook.settings import FilesystemSettings
+
+reactor = cast(Any, global_reactor)
+
+FREEZE = Phase("w", 600.0, "", lambda _: None, time.monotonic() + 600.0)
+THAW = Phase("w", 600.0, "failed", lambda _: None)
+
+
+class PreparedTests(DiskReactorTestCase):
+    """A window ends between the start of the guard and its freeze; another holds the filesystem."""
+
+    def setUp(self) -> None:
+        self.need_disks()
+        self.disk = self.make_disk()
+        settings = FilesystemSettings(
+            name="filesystem:it",
+            order=90,
+            mount=self.disk.mount,
+            freeze_timeout=600.0,
+            thaw_timeout=600.0,
+            abort=True,
+        )
+        self.before = set(children(os.getpid()))
+        self.filesystem = Filesystem(reactor, settings)
+
+    def guards(self) -> set[int]:
+        return set(children(os.getpid())) - self.before
+
+    async def until_quiet(self) -> None:
+        """Wait until no guard is left; trial bounds the test."""
+        while self.guards():
+            await deferLater(reactor, 0.01)
+
+    async def test_broken_off(self) -> None:
+        """A guard whose start is broken off ends."""
+        prepared: Deferred[None] = self.filesystem.prepare(FREEZE)
+        self.assertEqual(len(self.guards()), 1)
+        prepared.cancel()
+        with self.assertRaises(CancelledError):
+            await prepared
+        await self.until_quiet()
+
+    async def test_thaw_after_that(self) -> None:
+        """The thaw then does not touch what another has frozen."""
+        self.disk.freeze()
+        prepared = self.filesystem.prepare(FREEZE)
+        prepared.cancel()
+        with self.assertRaises(CancelledError):
+            await prepared
+        await self.filesystem.thaw(THAW)
+        self.assert_frozen(self.disk)
+        await self.until_quiet()
+
+    async def test_killed(self) -> None:
+        """Neither does it where the guard was killed before it was asked to freeze."""
+        self.disk.freeze()
+        await self.filesystem.prepare(FREEZE)
+        [guard] = self.guards()
+        os.kill(guard, signal.SIGKILL)
+        await self.until_quiet()
+        await self.filesystem.thaw(THAW)
+        self.assert_frozen(self.disk)
+        await self.until_quiet()
+
+    async def test_next_start(self) -> None:
+        """Nor does the next start, by the record of that moment."""
+        self.disk.freeze()
+        await self.filesystem.prepare(FREEZE)
+        owed = self.filesystem.owed()
+        await self.filesystem.thaw(THAW)
+        await Filesystem.from_record(reactor, "filesystem:it", owed).thaw(THAW)
+        self.assert_frozen(self.disk)
+        await self.until_quiet()

@@ -1,0 +1,343 @@
+"""Tests for :mod:`xohook.ordering`: what happens in which order, noted by all in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.acting import Actor
+from xohook.disk import Disk
+from xohook.errors import ParticipantError
+from xohook.logs import WaitingLog
+from xohook.ordering import NotFrozenError, Order
+from xohook.stamp import Stamp
+from xohook.steps import Step, Terms
+
+
+class NotedLog(WaitingLog):
+    """A log that notes when it falls silent and when it speaks again.
+
+    :param stage: where to note it.
+    """
+
+    def __init__(self, stage: list[str]) -> None:
+        super().__init__()
+        self._stage = stage
+        self._is_silent = False
+
+    def hold_back(self) -> None:
+        """Note it."""
+        self._stage.append("silent")
+        self._is_silent = True
+        super().hold_back()
+
+    def let_out(self) -> None:
+        """Note it, where it was silent."""
+        if self._is_silent:
+            self._stage.append("heard")
+        self._is_silent = False
+        super().let_out()
+
+
+class OrderTestCase(SynchronousTestCase):
+    """A window whose participants the test moves."""
+
+    def setUp(self) -> None:
+        self.stage: list[str] = []
+        self.actors: dict[str, Actor] = {}
+        self.state_directory = Path(self.mktemp())
+        self.state_directory.mkdir()
+        self.stamp = Stamp(self.state_directory)
+
+    def aside(self, work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """Do what waits for the disk, and note it with what the stamp says then."""
+        done = execute(work, *arguments)
+        said = self.stamp.read()
+        names = " ".join(entry.name for entry in said.at_rest) if said else "off"
+        self.stage.append(f"stamp: {names}".rstrip())
+        return done
+
+    def actor(self, name: str, order: int, **how: bool) -> Actor:
+        self.actors[name] = Actor(name, self.stage, order, **how)
+        return self.actors[name]
+
+    def order(self) -> Order:
+        """Put all actors in order, those that still a disk prepared before."""
+        for actor in self.actors.values():
+            if actor.stills:
+                actor.need_preparing()
+        steps = [Step(actor, Clock(), lambda: None) for actor in self.actors.values()]
+        disk = Disk(self.stamp, NotedLog(self.stage), self.aside)
+        return Order("w1", 1234.5, steps, disk)
+
+    def freeze(self, order: Order) -> Deferred[None]:
+        return Deferred.fromCoroutine(order.freeze(Terms("w1", 99.0, lambda *_: None)))
+
+    def thaw(self, order: Order) -> Deferred[tuple[str, ...]]:
+        return Deferred.fromCoroutine(order.thaw("synced"))
+
+    def do(self, *names: str) -> None:
+        """Let them finish what they are at, one after the other."""
+        for name in names:
+            self.actors[name].do()
+
+    def noted(self) -> list[str]:
+        """Tell what has happened since this was asked last."""
+        noted, self.stage[:] = self.stage[:], []
+        return noted
+
+    def refusal(self, freeze: Deferred[None]) -> tuple[str, ...]:
+        """Give the lines of a freeze that failed."""
+        error = self.failureResultOf(freeze, NotFrozenError).value
+        assert isinstance(error, NotFrozenError)
+        return error.lines
+
+
+class FreezeTests(OrderTestCase):
+    """The way to the hold."""
+
+    def test_still(self) -> None:
+        """First the stamp, then who prepares; silence before the first that stills.
+
+        That one comes after the others of its order. Who is at rest is told to the stamp before:
+        it could not be later.
+        """
+        self.actor("disk", 90, stills=True)
+        self.actor("lock", 90)
+        self.actor("app", 10)
+        self.actor("late", 95)
+        order = self.order()
+        freeze = self.freeze(order)
+        self.assertEqual(self.noted(), ["stamp:", "prepare disk"])
+        self.do("disk")
+        self.assertEqual(self.noted(), ["freeze app"])
+        self.do("app")
+        self.assertEqual(self.noted(), ["freeze lock"])
+        self.do("lock")
+        self.assertEqual(self.noted(), ["stamp: app lock disk", "silent", "freeze disk"])
+        self.do("disk")
+        self.assertEqual(self.noted(), ["freeze late"])
+        self.do("late")
+        self.assertEqual(self.noted(), [])
+        self.successResultOf(freeze)
+        self.assertTrue(order.is_still)
+
+    def test_several_still(self) -> None:
+        """With several that still, the stamp and the silence come before the first of them."""
+        self.actor("inner", 90, stills=True)
+        self.actor("outer", 91, stills=True)
+        freeze = self.freeze(self.order())
+        self.do("inner", "outer", "inner")
+        self.assertEqual(
+            self.noted()[3:],
+            ["stamp: inner outer", "silent", "freeze inner", "freeze outer"],
+        )
+        self.do("outer")
+        self.successResultOf(freeze)
+        self.assertEqual(self.noted(), [])
+
+    def test_none_stills(self) -> None:
+        """Where none stills a disk the log is never silent, and the stamp is told at the end."""
+        self.actor("app", 10)
+        self.actor("flush", 20, holds=False)
+        freeze = self.freeze(self.order())
+        self.do("app", "flush")
+        self.successResultOf(freeze)
+        self.assertEqual(self.noted(), ["stamp:", "freeze app", "freeze flush", "stamp: app"])
+
+    def test_nobody(self) -> None:
+        """With no participants nothing touches the disk, either way."""
+        order = self.order()
+        self.successResultOf(self.freeze(order))
+        self.successResultOf(self.thaw(order))
+        self.assertEqual(self.noted(), [])
+
+    def test_first_stamp(self) -> None:
+        """Where the first stamp cannot be written nothing is frozen."""
+        self.actor("app", 10)
+        self.state_directory.rmdir()
+        lines = self.refusal(self.freeze(self.order()))
+        self.assertEqual(
+            lines, (f"cannot write the stamp {self.stamp.path}: No such file or directory",)
+        )
+        self.assertEqual(self.noted(), ["stamp: off"])
+
+    def test_second_stamp(self) -> None:
+        """Where the second cannot, nothing that stills is frozen, and the log is not silenced."""
+        self.actor("app", 10)
+        self.actor("disk", 90, stills=True)
+        order = self.order()
+        freeze = self.freeze(order)
+        self.do("disk")
+        self.stamp.path.unlink()
+        self.state_directory.rmdir()
+        self.do("app")
+        self.assertIn("cannot write the stamp", self.refusal(freeze)[0])
+        self.assertEqual(self.noted()[-2:], ["freeze app", "stamp: off"])
+        self.assertTrue(order.steps[0].may_hold)
+
+    def test_last_stamp(self) -> None:
+        """Where none stills and the last one cannot, the freeze fails too."""
+        self.actor("app", 10)
+        freeze = self.freeze(self.order())
+        self.stamp.path.unlink()
+        self.state_directory.rmdir()
+        self.do("app")
+        self.assertIn("cannot write the stamp", self.refusal(freeze)[0])
+
+    def test_not_prepared(self) -> None:
+        """One that is not prepared ends the window before anybody is frozen."""
+        self.actor("app", 10)
+        self.actor("disk", 90, stills=True)
+        self.actor("other", 91, stills=True)
+        freeze = self.freeze(self.order())
+        self.actors["disk"].fail(ParticipantError("no such directory"))
+        self.assertEqual(self.refusal(freeze), ("disk: no such directory",))
+        self.assertEqual(
+            self.noted(), ["stamp:", "prepare disk", "prepare other", "prepare other cancelled"]
+        )
+
+    def test_goes_on_unprepared(self) -> None:
+        """Where it may fail, the others are frozen without it."""
+        self.actor("app", 10)
+        self.actor("disk", 90, stills=True, abort=False)
+        freeze = self.freeze(self.order())
+        self.actors["disk"].fail(ParticipantError("no such directory"))
+        self.do("app")
+        self.successResultOf(freeze)
+        self.assertNotIn("freeze disk", self.noted())
+
+    def test_cancelled(self) -> None:
+        """Broken off in whatever it is at, it breaks that off, and goes on with nothing."""
+        for steps in range(4):
+            self.stage.clear()
+            self.actor("app", 10)
+            self.actor("lock", 60)
+            self.actor("disk", 90, stills=True)
+            freeze = self.freeze(self.order())
+            self.do(*("disk", "app", "lock")[:steps])
+            begun = self.noted()[-1]
+            freeze.cancel()
+            self.failureResultOf(freeze)
+            self.assertEqual(self.noted(), [f"{begun} cancelled"])
+
+
+class ThawTests(OrderTestCase):
+    """The way back."""
+
+    def hold(self) -> Order:
+        """Freeze, in this order: app, inner (stills), outer (stills), late."""
+        self.actor("app", 10)
+        self.actor("inner", 90, stills=True)
+        self.actor("outer", 91, stills=True)
+        self.actor("late", 95)
+        order = self.order()
+        freeze = self.freeze(order)
+        self.do("inner", "outer", "app", "inner", "outer", "late")
+        self.successResultOf(freeze)
+        self.noted()
+        return order
+
+    def test_reverse(self) -> None:
+        """The log is let out when the last that stills is thawed; the stamp goes at the end."""
+        order = self.hold()
+        thaw = self.thaw(order)
+        self.do("late", "outer")
+        self.assertEqual(
+            self.noted(), ["thaw late synced", "thaw outer synced", "thaw inner synced"]
+        )
+        self.assertTrue(order.is_still)
+        self.do("inner")
+        self.assertEqual(self.noted(), ["heard", "thaw app synced"])
+        self.assertFalse(order.is_still)
+        self.do("app")
+        self.assertEqual(self.noted(), ["stamp: off"])
+        self.assertEqual(self.successResultOf(thaw), ())
+
+    def test_fails(self) -> None:
+        """A thaw that fails stops none of this, and is told of."""
+        thaw = self.thaw(self.hold())
+        self.do("late", "outer")
+        self.actors["inner"].fail(ParticipantError("somebody else had thawed it before"))
+        self.do("app")
+        self.assertEqual(self.noted()[-3:], ["heard", "thaw app synced", "stamp: off"])
+        self.assertEqual(
+            self.successResultOf(thaw), ("inner: not thawed: somebody else had thawed it before",)
+        )
+
+    def test_stamp_stays(self) -> None:
+        """Where the stamp cannot be taken off, everything is thawed all the same."""
+        order = self.hold()
+        self.stamp.path.unlink()
+        self.state_directory.rmdir()
+        thaw = self.thaw(order)
+        self.do("late", "outer", "inner", "app")
+        self.assertEqual(self.successResultOf(thaw), ())
+
+    def test_after_failure(self) -> None:
+        """After a freeze that failed the log is let out once that cannot still anything."""
+        self.actor("app", 10)
+        self.actor("disk", 90, stills=True)
+        self.actor("never", 95)
+        order = self.order()
+        freeze = self.freeze(order)
+        self.do("disk", "app")
+        self.actors["disk"].fail(ParticipantError("it is too late"))
+        self.assertEqual(self.refusal(freeze), ("disk: it is too late",))
+        self.noted()
+        thaw = self.thaw(order)
+        self.assertEqual(self.noted(), ["thaw disk synced"])
+        self.do("disk", "app")
+        self.assertEqual(self.noted(), ["heard", "thaw app synced", "stamp: off"])
+        self.successResultOf(thaw)
+
+
+class HoldTests(OrderTestCase):
+    """What is asked of a window that holds."""
+
+    def flush(self, order: Order) -> Deferred[None]:
+        return Deferred.fromCoroutine(order.flush(Terms("w1", 99.0, lambda *_: None)))
+
+    def test_flush(self) -> None:
+        """Those with nothing to thaw are frozen again, in order."""
+        self.actor("second", 20, holds=False)
+        self.actor("app", 15)
+        self.actor("first", 10, holds=False)
+        order = self.order()
+        self.freeze(order)
+        self.do("first", "app", "second")
+        self.noted()
+        flush = self.flush(order)
+        self.do("first", "second")
+        self.assertEqual(self.noted(), ["freeze first", "freeze second"])
+        self.successResultOf(flush)
+
+    def test_flush_while_still(self) -> None:
+        """While nothing can be written nothing is flushed: it would hang, and nothing is dirty."""
+        self.actor("flush", 10, holds=False)
+        self.actor("disk", 90, stills=True)
+        order = self.order()
+        self.freeze(order)
+        self.do("disk", "flush", "disk")
+        self.noted()
+        self.successResultOf(self.flush(order))
+        self.assertEqual(self.noted(), [])
+
+    def test_extend(self) -> None:
+        """Whoever holds, or is about to, hears until when."""
+        for name, place, holds in (("lock", 10, True), ("flush", 20, False), ("late", 30, True)):
+            self.actor(name, place, holds=holds)
+        order = self.order()
+        self.freeze(order)
+        self.do("lock")
+        order.extend(120.5)
+        heard = {name: actor.until for name, actor in self.actors.items()}
+        self.assertEqual(heard, {"lock": 120.5, "flush": 0.0, "late": 0.0})
+        self.do("flush")
+        order.extend(121.5)
+        self.assertEqual(self.actors["late"].until, 121.5)
