@@ -38,6 +38,7 @@ class Actor:
         self.abort = abort
         self.holds = holds
         self.stills = stills
+        self.is_stuck = False
         self.prepare: Callable[[Phase], Deferred[None]] | None = None
         self.until = 0.0
         self.phases: list[Phase] = []

@@ -457,6 +457,21 @@ class EndTests(KeeperTestCase):
         a.do()
         self.assertEqual(self.statuses, [200, 200])
 
+    def test_stuck(self) -> None:
+        """Where a disk stays still, nothing is written to one, and the next start is told of it."""
+        a = Actor("a", self.stage, stills=True)
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        lifted: list[Stamp] = []
+        self.patch(Stamp, "lift", lifted.append)
+        keeper.post_sync(self.requester())
+        a.is_stuck = True
+        a.fail(ParticipantError("no answer"))
+        self.assertEqual(self.statuses, [200, 500])
+        self.assertEqual(lifted, [])
+        self.assertEqual([entry.name for entry in self.record.read().entries], ["a"])
+
     def test_own_fault(self) -> None:
         """A fault of the thaw itself ends the window, as failed, and not the agent."""
         a = self.actor("a")

@@ -34,6 +34,10 @@ _START = (
 )
 
 
+class GuardGoneError(ParticipantError):
+    """A guard has ended instead of saying something."""
+
+
 class Guard(ProcessProtocol):
     """One guard.
 
@@ -89,14 +93,14 @@ class Guard(ProcessProtocol):
     def next_line(self) -> Deferred[str]:
         """Wait for what it says next; one wait at a time.
 
-        :return: fires with the line; fails with :exc:`~xohook.errors.ParticipantError` when the
+        :return: fires with the line; fails with :exc:`GuardGoneError` when the
             guard ends instead.
         """
         result: Deferred[str] = Deferred(self._forget)
         if self._lines:
             result.callback(self._lines.popleft())
         elif self.has_ended:
-            result.errback(ParticipantError(self._reason))
+            result.errback(GuardGoneError(self._reason))
         else:
             self._waiting = result
         return result
@@ -131,7 +135,7 @@ class Guard(ProcessProtocol):
         """
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            waiting.errback(ParticipantError(self._reason))
+            waiting.errback(GuardGoneError(self._reason))
         self._ended(self._reason)
 
     def _forget(self, _: object) -> None:

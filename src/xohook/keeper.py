@@ -266,7 +266,8 @@ class Keeper:
                 window=present.id if present else None,
                 waiting=len(course.unanswered()),
                 owed=present.owed if present else 0,
-                entries=self._order.entries() if present else (),
+                # Those of a window that has ended are there only where a disk is still.
+                entries=self._order.entries(),
                 strays=course.strays.present(self._reactor.seconds()),
             )
         )

@@ -106,7 +106,7 @@ class Order:
             await thaw_side_by_side(group, self.window, outcome)
             if not self.is_still:
                 self._disk.let_out()
-        if self.steps:
+        if self.steps and not self.is_still:
             await self._disk.lift()
         return tuple(
             f"{step.name}: not thawed: {step.thaw_problem}"

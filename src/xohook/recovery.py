@@ -61,8 +61,9 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
         state = _take_over(record, stamp, state, impression)
     elif state.window is not None:
         _log.warn("window {window} was open when the agent ended: recovering", window=state.window)
-    if state.window is not None:
+    if state.window is not None or state.entries:
         problems = _Debts(record, state).run()
+    if state.window is not None:
         now = time.monotonic()
         for answered, count in ((True, state.owed), (False, state.waiting)):
             for _ in range(count):

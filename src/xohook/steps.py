@@ -43,7 +43,7 @@ class Step:
     :param clock: measures and bounds its phases.
     :param write: writes the record; raises :exc:`~xohook.errors.RecordError`.
     :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
-        ``thawing`` or ``thawed``.
+        ``thawing``, ``thawed`` or ``stuck``.
     :param freeze_problem: why it was not frozen; empty where nothing is known of that.
     :param thaw_problem: why it was not thawed; empty where nothing is known of that.
     :param seconds: how long its last phase took.
@@ -116,8 +116,9 @@ class Step:
         timeout = self.participant.thaw_timeout
         phase = Phase(window, timeout, outcome, self._note_if_possible)
         self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
-        # A thaw that failed is the administrator's from now on, and not the next start's.
-        self.phase = "thawed"
+        # A thaw that failed is the administrator's from now on, and not the next start's, unless
+        # a disk is still: nothing may be written to it, and who comes next tries again.
+        self.phase = "stuck" if self.participant.is_stuck else "thawed"
         self._note_if_possible({})
         if not self.thaw_problem:
             self._log_done(phase, "thawed")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 from twisted.internet import defer
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
@@ -191,6 +192,18 @@ class SessionTests(TestCase):
         self.assertFalse(self.lock.is_held)
         self.assertIsNone(start_time(client))
 
+    async def test_guard_stopped(self) -> None:
+        """A guard that is stopped is ended, and its client with it; nothing is proved."""
+        session = self.make(
+            f"exec 9<'{self.lock.path}'; flock 9; echo frozen; while :; do sleep 600; done"
+        )
+        await self.freeze(session)
+        os.kill(session.owed()["guard"][0], signal.SIGSTOP)
+        phase = attrs.evolve(self.notes.thawing(), timeout=1.0)
+        said = await problem(session.thaw(phase))
+        self.assertEqual(said, "no word of its thaw; let go in its place")
+        self.assertFalse(self.lock.is_held)
+
     async def test_unproved(self) -> None:
         """A client that does not say that it held until then proves nothing."""
         session = self.make(thaw="echo 'no lock was held'; exit 1")
@@ -312,6 +325,17 @@ class FilesystemTests(DiskReactorTestCase):
         self.assert_frozen(disk)
         self.assertEqual(await self.thaw(filesystem), "")
         self.assertFalse(disk.is_frozen)
+
+    async def test_guard_stopped(self) -> None:
+        """A guard that is stopped is ended and thawed for, which proves nothing."""
+        disk = self.make_disk()
+        filesystem = self.make(disk.mount)
+        await self.freeze(filesystem)
+        os.kill(filesystem.owed()["guard"][0], signal.SIGSTOP)
+        said = await self.thaw(filesystem)
+        self.assertEqual(said, "its guard was stuck; thawed in its place")
+        self.assertFalse(disk.is_frozen)
+        self.assertFalse(filesystem.is_stuck)
 
     async def test_guard_let_go(self) -> None:
         """A guard whose time was up is told of, and the hold is not proved."""

@@ -5,6 +5,7 @@ The hold limit is ten minutes, unless it is what the test is about.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -120,6 +121,15 @@ class HoldTests(HoldTestCase):
         agent = self.hold()
         kill(*guards(agent, "freezer"))
         self.assert_broken(agent, "filesystem:(first|second)")
+
+    def test_freezers_stopped(self) -> None:
+        """All guards of filesystems are stopped: the agent ends them and thaws in their place."""
+        agent = self.hold()
+        for guard in guards(agent, "freezer"):
+            os.kill(guard, signal.SIGSTOP)
+        self.assertEqual(agent.get("/post-sync").status, 500)
+        self.assert_all_let_go()
+        self.assertEqual(agent.outcomes, ["failed"])
 
     def test_session_guard_killed(self) -> None:
         """The guard of a session is killed: its client ends, and the agent lets go of the rest."""

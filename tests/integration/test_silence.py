@@ -16,7 +16,7 @@ from tests.integration.agent import Agent, eventually
 from tests.integration.buried_agent import BuriedAgent
 from tests.integration.disks import DiskTestCase
 from tests.integration.footprint import children
-from tests.integration.holds import assert_ended, filesystem
+from tests.integration.holds import assert_ended, filesystem, guards
 from tests.integration.hook_client import Connection, insecure_context
 
 HUNDREDS = 300
@@ -118,6 +118,16 @@ class BuriedTests(DiskTestCase):
         self.assertTrue(imported)
         self.go_through(agent)
         self.assertEqual(agent.imports, imported)
+
+    def test_guard_stopped(self) -> None:
+        """Its guard is stopped: it thaws in its place before it writes a word of it."""
+        agent = self.make()
+        agent.start()
+        self.hold(agent)
+        os.kill(guards(agent, "freezer")[0], signal.SIGSTOP)
+        self.assertEqual(agent.get("/post-sync").status, 500)
+        self.assert_let_go()
+        agent.wait_for_log("its guard was stuck; thawed in its place")
 
     def test_stuck_reader(self) -> None:
         """Its standard output is a full pipe whose reader is stuck on what is frozen."""

@@ -82,6 +82,10 @@ class Participant(Protocol):
         :return: as :meth:`freeze` has it.
         """
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a disk is still, for all that is known, after the thaw has failed."""
+
     def tail(self) -> bytes:
         """Tell what came of a phase that was broken off.
 

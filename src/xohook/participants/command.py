@@ -22,6 +22,7 @@ class Command:
     """
 
     stills = False
+    is_stuck = False
     prepare = None
 
     def __init__(self, reactor: IProcessReactor, settings: CommandSettings) -> None:

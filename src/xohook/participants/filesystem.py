@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from xohook.errors import ParticipantError
-from xohook.guarding import PATIENCE, Guard
+from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import freezer
 from xohook.mounts import freezable, is_mount_point, table
 from xohook.participants import Phase
@@ -124,6 +125,11 @@ class Filesystem:
         """
         return b""
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it is frozen still, for all that is known, after its thaw has failed."""
+        return self._may_be_frozen
+
     def when_quiet(self) -> Deferred[None]:
         """Wait for nothing: a late freeze is waited for by the thaw.
 
@@ -165,20 +171,27 @@ class Filesystem:
         return b""
 
     async def _thaw(self, phase: Phase) -> bytes:
-        self._phase = None
+        was_held, self._phase = self._phase is not None, None
         phase.note({})
         guard, self._guard = self._guard, None
         if guard is None or guard.has_ended:
             return await self._rescue()
         guard.order("thaw")
+        word = Deferred.fromCoroutine(self._last_word(guard))
+        if was_held:
+            # One that is still freezing is left to itself: killed, it could leave a late freeze.
+            word.addTimeout(min(PATIENCE, phase.timeout / 2), self._reactor)
         try:
-            said = await self._last_word(guard)
-        except ParticipantError:
+            self._judge(await word)
+        except GuardGoneError:
             return await self._rescue()
+        except defer.TimeoutError:
+            # It may have been stopped, and would neither thaw nor end by itself.
+            await end_leftover(self._reactor, *guard.identity, 0.0)
+            await self._rescue()
+            raise ParticipantError("its guard was stuck; thawed in its place") from None
         finally:
             guard.release()
-        if said != "thawed":
-            raise ParticipantError(said.removeprefix("undone "))
         return b""
 
     async def _rescue(self) -> bytes:
@@ -187,15 +200,21 @@ class Filesystem:
             return b""
         leftover, self._leftover = self._leftover, None
         if leftover is not None:
-            await end_leftover(self._reactor, *leftover, PATIENCE)
+            # It may be in the middle of a long freeze, which it undoes by itself.
+            patience = max(PATIENCE, self.thaw_timeout - PATIENCE)
+            await end_leftover(self._reactor, *leftover, patience)
         self._log.warn("{name} is thawed in the place of its guard", name=self.name)
         guard = await self._start()
         guard.order("rescue")
         guard.release()
-        said = await self._last_word(guard)
+        self._judge(await self._last_word(guard))
+        return b""
+
+    def _judge(self, said: str) -> None:
+        """Take the guard's last word, after which it holds nothing any more."""
+        self._may_be_frozen = False
         if said != "thawed":
             raise ParticipantError(said.removeprefix("undone "))
-        return b""
 
     async def _start(self) -> Guard:
         try:

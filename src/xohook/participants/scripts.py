@@ -29,6 +29,7 @@ class Scripts:
 
     holds = True
     stills = False
+    is_stuck = False
     prepare = None
 
     def __init__(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
@@ -39,6 +40,7 @@ class Session:
 
     holds = True
     stills = False
+    is_stuck = False
     prepare = None
     _log = Logger()
 
@@ -170,9 +172,20 @@ class Session:
             await talk.when_ended
             return talk.output
         talk.order("thaw")
+        patience = phase.timeout - min(PATIENCE, phase.timeout / 2)
+        word = talk.expect(self._settings.thaw_expect, None).addTimeout(patience, self._reactor)
         try:
-            await talk.expect(self._settings.thaw_expect, None)
+            await word
             talk.order("close")
+        except defer.TimeoutError:
+            # The guard may have been stopped, and would neither let go nor end by itself.
+            guard, _ = talk.processes
+            if guard is not None:
+                await end_leftover(self._reactor, *guard, 0.0)
+            await self._rescue(phase)
+            raise ParticipantError(
+                "no word of its thaw; let go in its place", talk.output
+            ) from None
         finally:
             talk.release()
         return talk.output
