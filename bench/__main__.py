@@ -1,4 +1,4 @@
-"""Prints what a window costs, how soon a thaw comes, and how soon all is let go after a death."""
+"""Prints what windows and apps cost, and how soon all is let go by a thaw or after a death."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench import deaths, thaws, windows
+from bench import apps, deaths, thaws, windows
 
 #: The runtime directory is on tmpfs wherever an agent runs for good (``/run``), so it is here; and
 #: the images of disks are, so that no other disk's slowness is measured.
@@ -22,6 +22,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="xohook-bench-", dir=MEMORY) as name:
         directory = Path(name)
         windows.report(directory / "windows", count)
+        print()
+        apps.report(directory / "apps")
         print()
         if os.geteuid() != 0:
             print("Filesystems are frozen by root alone: thaws and deaths are left out.")

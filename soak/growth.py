@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import attrs
@@ -17,26 +17,27 @@ TOLERANCE = 1_200
 
 @attrs.frozen
 class Sample:
-    """What the agent took up at one moment.
+    """What a process took up at one moment.
 
-    :param windows: how many windows there had been.
+    :param after: what there had been until then: ``500 windows``.
     :param footprint: the process.
-    :param state: the bytes in the state directory.
-    :param runtime: the bytes in the runtime directory.
+    :param counted: what else is counted, by what it is called.
     """
 
-    windows: int
+    after: str
     footprint: Footprint
-    state: int
-    runtime: int
+    counted: Mapping[str, int]
 
     def __str__(self) -> str:
         taken = self.footprint
-        return (
-            f"{self.windows:7} windows: {taken.files:3} files, {taken.children} children, "
-            f"{taken.threads} threads, {taken.resident:6} kB resident, "
-            f"{self.state} B of state, {self.runtime} B at run time"
-        )
+        counts = {
+            "files": taken.files,
+            "children": taken.children,
+            "threads": taken.threads,
+            "kB resident": taken.resident,
+            **self.counted,
+        }
+        return f"{self.after:>15}: " + ", ".join(f"{n} {what}" for what, n in counts.items())
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
@@ -53,8 +54,7 @@ def growth(samples: Sequence[Sample]) -> list[str]:
         "open files": (first.footprint.files, last.footprint.files),
         "child processes": (first.footprint.children, last.footprint.children),
         "threads": (first.footprint.threads, last.footprint.threads),
-        "bytes in the state directory": (first.state, last.state),
-        "bytes in the runtime directory": (first.runtime, last.runtime),
+        **{what: (first.counted[what], last.counted[what]) for what in first.counted},
     }
     found = [
         f"The {what} grew from {before} to {after}."

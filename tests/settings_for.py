@@ -29,5 +29,8 @@ def settings_in(directory: Path) -> Settings:
         hold_limit=120.0,
         state_directory=state,
         runtime_directory=directory / "run",
+        control=directory / "run" / "control.sock",
+        control_group=None,
         participants=(),
+        apps=(),
     )

@@ -8,11 +8,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xohook.connections import (
     MOST,
+    MOST_CONTROL,
     MOST_OF_AN_ADDRESS,
     RESERVED_FILES,
     Connections,
+    Room,
     make_room,
 )
+
+ALL = Room(hook=MOST, control=MOST_CONTROL)
+WANTED = MOST + MOST_CONTROL + RESERVED_FILES
 
 
 class NotedConnection:
@@ -44,8 +49,8 @@ class ConnectionsTests(SynchronousTestCase):
         return [number for number, each in enumerate(added) if each.is_aborted]
 
     def test_contract(self) -> None:
-        """It is 256 connections an address and 1,024 in all."""
-        self.assertEqual((MOST_OF_AN_ADDRESS, MOST), (256, 1024))
+        """It is 256 connections an address and 1,024 in all, and 2,048 of the control socket."""
+        self.assertEqual((MOST_OF_AN_ADDRESS, MOST, MOST_CONTROL), (256, 1024, 2048))
         connections = Connections(MOST)
         added = self.add(connections, 257, "192.0.2.1")
         self.assertEqual(self.aborted(added), [0])
@@ -110,27 +115,39 @@ class ConnectionsTests(SynchronousTestCase):
 class MakeRoomTests(SynchronousTestCase):
     """Raising the limit of open files."""
 
-    def room(self, soft: int, hard: int) -> tuple[int, list[int]]:
+    def room(self, soft: int, hard: int, *, has_control: bool = True) -> tuple[Room, list[int]]:
         """Make room under these limits; tell how much, and the soft limits that were set."""
         set_to: list[int] = []
         self.patch(resource, "getrlimit", lambda _: (soft, hard))
         self.patch(resource, "setrlimit", lambda _, limits: set_to.append(limits[0]))
-        return make_room(), set_to
+        return make_room(has_control=has_control), set_to
 
     def test_enough(self) -> None:
         """A limit that suffices stays."""
-        self.assertEqual(self.room(MOST + RESERVED_FILES, MOST + RESERVED_FILES), (MOST, []))
+        self.assertEqual(self.room(WANTED, WANTED), (ALL, []))
+        self.assertEqual(self.room(10 * WANTED, 10 * WANTED), (ALL, []))
+
+    def test_no_control_socket(self) -> None:
+        """Without a control socket the hook has what there is."""
+        room, _ = self.room(1024, 1024, has_control=False)
+        self.assertEqual(room.hook, 1024 - RESERVED_FILES)
 
     def test_raised(self) -> None:
         """One that does not is raised as far as needed."""
-        wanted = MOST + RESERVED_FILES
-        for hard in (10 * wanted, resource.RLIM_INFINITY):
-            self.assertEqual(self.room(256, hard), (MOST, [wanted]))
+        for hard in (10 * WANTED, resource.RLIM_INFINITY):
+            self.assertEqual(self.room(256, hard), (ALL, [WANTED]))
 
     def test_hard_limit(self) -> None:
-        """Where the system lets no more, there are fewer connections; the reserve stays free."""
-        self.assertEqual(self.room(256, 512), (512 - RESERVED_FILES, [512]))
+        """Where the system lets no more, the hook has half of what the reserve leaves."""
+        self.assertEqual(self.room(256, 512), (Room(hook=192, control=192), [512]))
+        self.assertEqual(self.room(256, 513), (Room(hook=192, control=193), [513]))
+
+    def test_hook_full(self) -> None:
+        """What the hook has no use for, the control socket has."""
+        limit = RESERVED_FILES + MOST + MOST + 100
+        self.assertEqual(self.room(256, limit), (Room(hook=MOST, control=MOST + 100), [limit]))
 
     def test_no_room(self) -> None:
-        """There is room for one in any case."""
-        self.assertEqual(self.room(64, 64), (1, [64]))
+        """There is room for one of each in any case."""
+        for limit in (64, RESERVED_FILES, RESERVED_FILES + 1):
+            self.assertEqual(self.room(limit, limit), (Room(hook=1, control=1), [limit]))

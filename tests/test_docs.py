@@ -18,7 +18,7 @@ from xohook.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.rst"), *DOCS.glob("*.rst")])
+PAGES = sorted([*ROOT.glob("*.rst"), *DOCS.rglob("*.rst"), ROOT / "examples" / "README.rst"])
 FRAGMENTS = sorted((ROOT / "newsfragments").glob("*.rst"))
 
 #: What begins so leads elsewhere, and is not asked for here.

@@ -9,10 +9,9 @@ from soak.growth import TOLERANCE, Sample, growth
 from tests.integration.footprint import Footprint
 
 QUIET = Sample(
-    windows=500,
+    after="500 windows",
     footprint=Footprint(resident=50_000, proportional=40_000, files=12, threads=1, children=0),
-    state=3_000,
-    runtime=100,
+    counted={"bytes of state": 3_000, "tasks": 5},
 )
 
 
@@ -42,17 +41,20 @@ class GrowthTests(SynchronousTestCase):
             growth([QUIET, QUIET, QUIET, more]), ["The child processes grew from 0 to 1."]
         )
 
-    def test_directories(self) -> None:
-        """A byte more in either directory is growth."""
-        more = attrs.evolve(QUIET, state=3_001, runtime=101)
+    def test_counted(self) -> None:
+        """One more at the end of anything else that is counted is growth."""
+        more = attrs.evolve(QUIET, counted={"bytes of state": 3_001, "tasks": 6})
 
         self.assertEqual(
             growth([QUIET, QUIET, QUIET, more]),
-            [
-                "The bytes in the state directory grew from 3000 to 3001.",
-                "The bytes in the runtime directory grew from 100 to 101.",
-            ],
+            ["The bytes of state grew from 3000 to 3001.", "The tasks grew from 5 to 6."],
         )
+
+    def test_fewer(self) -> None:
+        """What is fewer at the end is no growth."""
+        fewer = attrs.evolve(QUIET, counted={"bytes of state": 0, "tasks": 0})
+
+        self.assertEqual(growth([QUIET, QUIET, QUIET, fewer]), [])
 
     def test_memory_within_tolerance(self) -> None:
         """Memory may vary by the tolerance."""
@@ -74,3 +76,13 @@ class GrowthTests(SynchronousTestCase):
     def test_memory_of_the_first_quarter(self) -> None:
         """What the process takes once, while it warms up, is no growth."""
         self.assertEqual(growth([resident(30_000)] * 2 + [QUIET] * 6), [])
+
+
+class SampleTests(SynchronousTestCase):
+    def test_text(self) -> None:
+        """A sample tells what is counted, and after what."""
+        self.assertEqual(
+            str(QUIET),
+            "    500 windows: 12 files, 0 children, 1 threads, 50000 kB resident, "
+            "3000 bytes of state, 5 tasks",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
 from xohook.answers import Answer, Requester
-from xohook.course import Limits
 from xohook.disk import Disk
 from xohook.errors import ParticipantError
 from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper
@@ -21,6 +21,7 @@ from xohook.process import IProcessReactor
 from xohook.record import Record
 from xohook.stamp import Stamp
 from xohook.strays import Strays
+from xohook.work import Limits
 
 
 class KeeperTestCase(SynchronousTestCase):
@@ -30,6 +31,7 @@ class KeeperTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.stage: list[str] = []
         self.answers: list[Answer] = []
+        self.apps: list[Actor] = []
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
         self.record = Record(self.directory)
@@ -39,7 +41,12 @@ class KeeperTestCase(SynchronousTestCase):
     def keep(self, *actors: Actor) -> Keeper:
         reactor = cast(IProcessReactor, self.clock)
         disk = Disk(Stamp(self.state_directory), WaitingLog(), execute)
-        return Keeper(reactor, self.record, Strays(), Limits(50.0, 120.0), actors, disk)
+        return Keeper(
+            reactor, self.record, Strays(), Limits(50.0, 120.0), actors, self.taking_part, disk
+        )
+
+    def taking_part(self) -> list[Actor]:
+        return list(self.apps)
 
     def actor(self, name: str, order: int = 40, *, holds: bool = True) -> Actor:
         return Actor(name, self.stage, order, holds=holds)
@@ -195,6 +202,19 @@ class ChangeTests(KeeperTestCase):
         self.assertEqual(self.stage[2:], ["freeze b"])
         b.do()
         self.assertEqual(self.answers[-1].hold, 7.0)
+
+    def test_before_the_next_window(self) -> None:
+        """Several are made in their order, before a window that waits for this one's end opens."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        for what in ("first", "second"):
+            keeper.between_windows(partial(self.stage.append, what))
+        keeper.post_sync(self.requester())
+        keeper.sync(self.requester())
+        a.do()
+        self.assertEqual(self.stage, ["freeze a", "thaw a synced", "first", "second", "freeze a"])
 
     def test_fault(self) -> None:
         """One that meets a fault costs nobody an answer, nor the other changes their turn."""
@@ -388,6 +408,152 @@ class StepsTests(KeeperTestCase):
         self.assertEqual(keeper.steps("another"), ())
 
 
+class AppsTests(KeeperTestCase):
+    """Who takes part besides, asked anew for each window."""
+
+    def test_each_window(self) -> None:
+        """It is settled when a window opens, and for the whole of it."""
+        self.apps.append(self.actor("a", 20))
+        keeper = self.keep()
+        keeper.sync(self.requester())
+        self.apps.append(self.actor("b", 20))
+        self.apps[0].do()
+        keeper.post_sync(self.requester())
+        self.assertEqual(self.stage, ["freeze a", "thaw a synced"])
+        self.apps.pop(0).do()
+        keeper.sync(self.requester())
+        self.assertEqual(self.stage[2:], ["freeze b"])
+
+    def test_order(self) -> None:
+        """They have their places among the others."""
+        self.apps.append(self.actor("app", 50))
+        first = self.actor("first", 40)
+        keeper = self.keep(first)
+        keeper.sync(self.requester())
+        self.assertEqual(self.stage, ["freeze first"])
+        first.do()
+        self.assertEqual(self.stage[1:], ["freeze app"])
+
+
+class LookTests(KeeperTestCase):
+    """What there is to see of a window."""
+
+    def test_first(self) -> None:
+        """Before the first one everybody waits."""
+        keeper = self.keep(self.actor("a"))
+        sight = keeper.look()
+        self.assertEqual((sight.answer.state, sight.answer.window), ("idle", None))
+        self.assertEqual([step.phase for step in sight.steps], ["waiting"])
+        self.assertEqual((sight.is_open, sight.opened, sight.left), (False, None, None))
+
+    def test_window(self) -> None:
+        """While it is open: how far it is; what is left, while anything is held."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        sight = keeper.look()
+        self.assertEqual((sight.answer.state, sight.is_open, sight.left), ("freezing", True, None))
+        a.do()
+        self.clock.advance(20)
+        sight = keeper.look()
+        self.assertEqual((sight.answer.state, sight.left), ("holding", 100.0))
+        opened = sight.opened
+        self.assertIsNotNone(opened)
+        keeper.post_sync(self.requester())
+        sight = keeper.look()
+        self.assertEqual((sight.answer.state, sight.is_open, sight.left), ("thawing", True, None))
+        a.do()
+        sight = keeper.look()
+        self.assertEqual((sight.answer.state, sight.is_open), ("synced", False))
+        self.assertEqual((sight.opened, sight.left), (opened, None))
+        self.assertEqual([step.phase for step in sight.steps], ["thawed"])
+        self.assertEqual(sight.answer.window, self.answers[0].window)
+
+    def test_problems(self) -> None:
+        """Why it fails is seen from when that is known."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.fail(ParticipantError("exit status 1"))
+        self.assertEqual(keeper.look().answer.lines, ("a: exit status 1",))
+        a.do()
+        self.assertEqual(keeper.look().answer.lines, ("a: exit status 1",))
+
+
+class WatcherTests(KeeperTestCase):
+    """Watchers are told of each change, once."""
+
+    def test_window(self) -> None:
+        """In their order, with the step that has changed."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        told: list[tuple[str, list[str]]] = []
+        keeper.watchers.append(
+            lambda answer, changed: told.append((answer.state, [step.phase for step in changed]))
+        )
+        keeper.sync(self.requester())
+        a.do()
+        keeper.post_sync(self.requester())
+        a.do()
+        self.assertEqual(
+            told,
+            [
+                ("freezing", []),
+                ("freezing", ["freezing"]),
+                ("freezing", ["frozen"]),
+                ("holding", []),
+                ("thawing", []),
+                ("thawing", ["thawing"]),
+                ("thawing", ["thawed"]),
+                ("synced", []),
+            ],
+        )
+
+    def test_leaves(self) -> None:
+        """One may leave while it is told; the others are told all the same."""
+        keeper = self.keep(self.actor("a"))
+        told: list[str] = []
+
+        def leave(*_: object) -> None:
+            keeper.watchers.remove(leave)
+
+        keeper.watchers += [leave, lambda answer, _: told.append(answer.state)]
+        keeper.sync(self.requester())
+        self.assertEqual(told[:2], ["freezing", "freezing"])
+
+    def test_lines(self) -> None:
+        """What went wrong is told once, with the state, and not again with each step."""
+        a, b = self.actor("a", 10), self.actor("b", 20)
+        keeper = self.keep(a, b)
+        told: list[tuple[int, int]] = []
+        keeper.watchers.append(
+            lambda answer, changed: told.append((len(answer.lines), len(changed)))
+        )
+        keeper.sync(self.requester())
+        a.do()
+        b.fail(ParticipantError("exit status 1"))
+        b.do()
+        a.do()
+        self.assertIn((1, 0), told)
+        self.assertNotIn((1, 1), told)
+
+    def test_raises(self) -> None:
+        """One that raises keeps nobody from being thawed, and is told of in the log."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+
+        def fail(*_: object) -> None:
+            raise ValueError("no")
+
+        keeper.watchers.append(fail)
+        keeper.sync(self.requester())
+        a.do()
+        keeper.post_sync(self.requester())
+        a.do()
+        self.assertEqual(self.stage, ["freeze a", "thaw a synced"])
+        self.assertTrue(self.flushLoggedErrors(ValueError))
+
+
 class StopTests(KeeperTestCase):
     """A shutdown thaws, and waits for programs, but not for ever."""
 
@@ -485,6 +651,17 @@ class EndTests(KeeperTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         keeper.sync(self.requester())
         self.assertEqual(self.stage[-1], "freeze a")
+
+    def test_thaw_now(self) -> None:
+        """An administrator ends it; the answer comes when all is thawed."""
+        a = self.actor("a")
+        keeper = self.keep(a)
+        keeper.sync(self.requester())
+        a.do()
+        keeper.thaw_now(self.requester())
+        self.assertEqual((self.stage[1:], self.statuses), (["thaw a stopped"], [200]))
+        a.do()
+        self.assertEqual((self.statuses, self.answers[1].state), ([200, 500], "stopped"))
 
     def test_gone(self) -> None:
         """A requester that goes away during the freeze has it broken off and undone."""

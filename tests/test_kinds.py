@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from pathlib import Path
 from typing import Any
 
 from tests.test_config import PROJECT, FilesTestCase
-from xohook import values
+from xohook import identities
 from xohook.kinds import KINDS
-from xohook.settings import FilesystemSettings, ScriptsSettings, SessionSettings
+from xohook.settings import AppSettings, FilesystemSettings, ScriptsSettings, SessionSettings
 
 SESSION = {
     "command": "client -q",
@@ -166,6 +168,69 @@ class ScriptsTests(KindTestCase):
         self.assertIn("not given: directory", found)
 
 
+class AppTests(KindTestCase):
+    """The options of ``[app:NAME]``."""
+
+    def app(self, text: str = "") -> AppSettings:
+        """Load a file of one app."""
+        (found,) = self.settings(f"[app:x]\n{text}").apps
+        return found
+
+    def test_defaults(self) -> None:
+        """An empty section is one: the app has to be there, and its own wishes count."""
+        self.assertEqual(
+            self.app(),
+            AppSettings(
+                name="app:x",
+                order=None,
+                freeze_timeout=None,
+                thaw_timeout=None,
+                abort=None,
+                required=True,
+                account=None,
+            ),
+        )
+
+    def test_all(self) -> None:
+        """Every option has its place in the settings."""
+        someone = next(entry for entry in pwd.getpwall() if entry.pw_uid != 0)
+        found = self.app(
+            f"order = 0\nfreeze_timeout = 1.5s\nthaw_timeout = 10m\non_failure = continue\n"
+            f"required = no\nuser = {someone.pw_name}"
+        )
+        self.assertEqual((found.order, found.freeze_timeout, found.thaw_timeout), (0, 1.5, 600.0))
+        self.assertIs(found.abort, False)
+        self.assertIs(found.required, False)
+        assert found.account is not None
+        self.assertEqual(found.account.uid, someone.pw_uid)
+
+    def test_user_without_root(self) -> None:
+        """Any user may have a name of its own, and the agent's own user is one of them."""
+        one, other = pwd.getpwall()[:2]
+        self.patch(os, "geteuid", lambda: one.pw_uid)
+        for user in (one, other):
+            found = self.app(f"user = {user.pw_name}").account
+            assert found is not None
+            self.assertEqual(found.uid, user.pw_uid)
+
+    def test_apart(self) -> None:
+        """What registers by itself is apart from what the agent makes, each in its order."""
+        found = self.settings("[app:b]\n[command:x]\nfreeze = a\n[app:a]\n[command:w]\nthaw = a")
+        self.assertEqual([each.name for each in found.participants], ["command:x", "command:w"])
+        self.assertEqual([each.name for each in found.apps], ["app:b", "app:a"])
+
+    def test_refused(self) -> None:
+        """Mistaken values are told at their lines; a recipe is an option that it does not have."""
+        for line, words in (
+            ("required = maybe", "required: 'maybe' is not known (yes or no)"),
+            ("user = no-such-user", "user: there is no user 'no-such-user' (a login name that"),
+            ("order = 1000", "order: '1000' is not a whole number (from 0 to 999)"),
+            ("recipe = docker", "recipe: unknown option (known are freeze_timeout, on_failure,"),
+        ):
+            (found,) = self.mistakes(f"[app:x]\n{line}")
+            self.assertIn(f"x.ini:2 [app:x] {words}", found)
+
+
 class RecipeOptionTests(KindTestCase):
     """The option ``recipe``."""
 
@@ -207,7 +272,7 @@ class RecipeOptionTests(KindTestCase):
         def know_nobody(name: str) -> None:
             raise KeyError(name)
 
-        self.patch(values, "look_up", know_nobody)
+        self.patch(identities, "look_up", know_nobody)
         (found,) = self.mistakes("[command:db]\nrecipe = postgresql")
         self.assertIn(
             "x.ini:2 [command:db] user: the recipe's 'postgres': there is no user 'postgres'", found
@@ -224,4 +289,5 @@ class ExampleTests(KindTestCase):
         self.assertEqual({name.partition(":")[0] for name, _ in examples}, set(KINDS) - {"command"})
         for name, body in examples:
             options = re.sub(r"(?m)^;", "", body)
-            self.assertEqual(self.participant(f"[{name}]\n{options}").name, name)
+            found = self.settings(f"[{name}]\n{options}")
+            self.assertEqual([each.name for each in (*found.participants, *found.apps)], [name])

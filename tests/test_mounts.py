@@ -173,7 +173,9 @@ class RefuseFrozenTests(SynchronousTestCase):
         """Where a participant freezes its filesystem the error names both, made or not."""
         directory = Path(self.mktemp()).absolute()
         freezer = command("fsfreeze", "-f", str(directory.parent))
-        error = self.assertRaises(StartError, mounts.refuse_frozen, directory, [freezer])
+        error = self.assertRaises(
+            StartError, mounts.refuse_frozen, "runtime_directory", directory, [freezer]
+        )
         self.assertIn(f"runtime_directory = {directory}", str(error))
         self.assertIn("[command:disk]", str(error))
 
@@ -181,16 +183,20 @@ class RefuseFrozenTests(SynchronousTestCase):
         """A filesystem participant is refused likewise."""
         directory = Path(self.mktemp()).absolute()
         freezer = filesystem(directory.parent)
-        error = self.assertRaises(StartError, mounts.refuse_frozen, directory, [freezer])
+        error = self.assertRaises(
+            StartError, mounts.refuse_frozen, "runtime_directory", directory, [freezer]
+        )
         self.assertIn("[filesystem:disk] freezes", str(error))
 
     def test_elsewhere(self) -> None:
         """Another filesystem may be frozen, and one that is not there."""
         directory = Path(self.mktemp()).absolute()
         elsewhere = [command("fsfreeze", "-f", mount) for mount in ("/proc", "/not/there")]
-        mounts.refuse_frozen(directory, elsewhere)
+        mounts.refuse_frozen("control", directory, elsewhere)
         here = command("fsfreeze", "-f", str(directory.parent))
-        self.assertRaises(StartError, mounts.refuse_frozen, directory, [*elsewhere, here])
+        self.assertRaises(
+            StartError, mounts.refuse_frozen, "runtime_directory", directory, [*elsewhere, here]
+        )
 
     def test_out_of_sight(self) -> None:
         """What lies below a directory that the agent may not search is none that it can tell."""
@@ -203,13 +209,15 @@ class RefuseFrozenTests(SynchronousTestCase):
             os.seteuid(65534)
             self.addCleanup(os.seteuid, 0)
         self.assertRaises(PermissionError, (closed / "mount").stat)
-        mounts.refuse_frozen(Path("/proc"), [command("fsfreeze", "-f", str(closed / "mount"))])
-        mounts.refuse_frozen(closed / "run", [command("fsfreeze", "-f", "/proc")])
+        mounts.refuse_frozen(
+            "control", Path("/proc"), [command("fsfreeze", "-f", str(closed / "mount"))]
+        )
+        mounts.refuse_frozen("control", closed / "run", [command("fsfreeze", "-f", "/proc")])
 
     def test_too_long(self) -> None:
         """A name that is too long for any filesystem is on none."""
         too_long = Path(self.mktemp()).absolute() / ("x" * 300)
         too_long.parent.mkdir()
-        mounts.refuse_frozen(too_long.parent, [command("fsfreeze", "-f", str(too_long))])
+        mounts.refuse_frozen("control", too_long.parent, [command("fsfreeze", "-f", str(too_long))])
         here = command("fsfreeze", "-f", str(too_long.parent))
-        self.assertRaises(StartError, mounts.refuse_frozen, too_long, [here])
+        self.assertRaises(StartError, mounts.refuse_frozen, "control", too_long, [here])

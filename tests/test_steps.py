@@ -20,12 +20,16 @@ class StepTestCase(SynchronousTestCase):
         self.stage: list[str] = []
         self.actor = Actor("a", self.stage)
         self.unwritable = False
-        self.step = Step(self.actor, self.clock, self.write)
+        self.seen: list[str] = []
+        self.step = Step(self.actor, self.clock, self.write, self.changed)
 
     def write(self) -> None:
         self.stage.append(f"record {dict(self.step.process)}")
         if self.unwritable:
             raise RecordError("cannot write the record")
+
+    def changed(self, step: Step) -> None:
+        self.seen.append(step.phase)
 
     def freeze(self) -> Deferred[None]:
         return Deferred.fromCoroutine(
@@ -254,6 +258,72 @@ class ThawTests(StepTestCase):
         self.actor.do(b"undone")
         self.successResultOf(thaw)
         self.assertEqual(self.step.output, b"why")
+
+
+class ChangedTests(StepTestCase):
+    """Each change of the phase is told, when all else of it is as it says."""
+
+    def test_good(self) -> None:
+        """A whole way, prepared first."""
+        self.actor.need_preparing()
+        terms = Terms("w1", 9.0, lambda _, reason: None)
+        prepare = Deferred.fromCoroutine(self.step.prepare(terms))
+        self.actor.do()
+        self.successResultOf(prepare)
+        freeze = self.freeze()
+        self.actor.do()
+        self.successResultOf(freeze)
+        thaw = self.thaw()
+        self.actor.do()
+        self.successResultOf(thaw)
+        self.assertEqual(
+            self.seen, ["preparing", "prepared", "freezing", "frozen", "thawing", "thawed"]
+        )
+
+    def test_failed(self) -> None:
+        """The reason is known when a failure is told."""
+        problems: list[str] = []
+        self.step.changed = lambda step: problems.append(step.freeze_problem)
+        self.freeze().addErrback(lambda _: None)
+        self.actor.fail(ParticipantError("exit status 1"))
+        self.assertEqual(problems, ["", "exit status 1"])
+
+    def test_broken_off(self) -> None:
+        """So it is when the freeze is broken off."""
+        freeze = self.freeze().addErrback(lambda _: None)
+        freeze.cancel()
+        self.assertEqual(
+            (self.seen, self.step.freeze_problem), (["freezing", "failed"], "broken off")
+        )
+
+    def test_stuck(self) -> None:
+        """A disk that stays still is told as that."""
+        self.step.phase = "frozen"
+        self.actor.is_stuck = True
+        self.thaw()
+        self.actor.fail(ParticipantError("no answer"))
+        self.assertEqual(self.seen, ["thawing", "stuck"])
+
+    def test_nothing_to_do(self) -> None:
+        """Where nothing is done nothing is told."""
+        self.successResultOf(self.thaw())
+        self.assertEqual(self.seen, [])
+
+
+class RecordTests(StepTestCase):
+    """The record is written where there is something in it for the next start."""
+
+    def test_nothing_owed(self) -> None:
+        """A participant that owes nothing and runs no process never has it written."""
+        self.patch(self.actor, "owed", dict)
+        self.step.write = lambda: self.stage.append("record")
+        freeze = self.freeze()
+        self.assertEqual(self.stage, ["freeze a", "record"])
+        self.actor.do()
+        self.successResultOf(freeze)
+        self.patch(self.actor, "_begin", lambda what, phase: Deferred())
+        self.thaw()
+        self.assertEqual(self.stage, ["freeze a", "record"])
 
 
 class EntryTests(StepTestCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.window_course import BUDGET, Scene
+from tests.window_course import BUDGET, Scene, holding
 
 
 class StopTests(SynchronousTestCase):
@@ -131,6 +131,87 @@ class StopTests(SynchronousTestCase):
         self.assertEqual(scene.events()[1:], ["R 500", "stopped"])
 
 
+class ThawNowTests(SynchronousTestCase):
+    """An administrator ends the present window."""
+
+    def test_idle(self) -> None:
+        """With none open there is nothing to do, before and after the agent's end."""
+        scene = Scene()
+        scene.thaw_now("T")
+        scene.windows.stop()
+        scene.thaw_now("U")
+        self.assertEqual(scene.events(), ["T 200", "stopped", "U 200"])
+        self.assertEqual(scene.answers["T"].window, None)
+
+    def test_freezing(self) -> None:
+        """A freeze is broken off and undone; who waits for it hears 500, and why."""
+        scene = Scene()
+        scene.sync("A")
+        scene.thaw_now("T")
+        self.assertEqual(scene.events(), ["freeze w1", "cancel freeze", "thaw stopped"])
+        scene.done()
+        lines = ("ended by T", "p: not frozen: ended by T")
+        self.assertEqual(scene.events(), ["; ".join(("closed stopped", *lines)), "T 500", "A 500"])
+        self.assertEqual((scene.answers["A"].lines, scene.answers["T"].state), (lines, "stopped"))
+        self.assertEqual([stray.answered for stray in scene.debts()[1]], [False])
+
+    def test_holding(self) -> None:
+        """A hold is thawed; its ``/post-sync`` hears 500."""
+        scene = holding("A")
+        scene.thaw_now("T")
+        scene.done()
+        scene.post_sync("P")
+        self.assertEqual(
+            scene.events(), ["thaw stopped", "closed stopped; ended by T", "T 500", "P 500"]
+        )
+
+    def test_flushing(self) -> None:
+        """Who joins has its flush broken off, and a window of its own afterwards."""
+        scene = holding("A")
+        scene.sync("B")
+        scene.thaw_now("T")
+        self.assertEqual(scene.events(), ["flush w1", "cancel flush", "thaw stopped"])
+        scene.done()
+        self.assertEqual(scene.events(), ["closed stopped; ended by T", "T 500", "freeze w2"])
+
+    def test_thawing(self) -> None:
+        """A thaw goes on as it is, and whoever asks waits for it."""
+        scene = holding("A")
+        scene.post_sync("P")
+        for name in ("T", "U"):
+            scene.thaw_now(name)
+        self.assertEqual(scene.events(), ["thaw synced"])
+        scene.done()
+        self.assertEqual(scene.events(), ["closed synced", "P 200", "T 200", "U 200"])
+
+    def test_thaw_fails(self) -> None:
+        """What was not thawed is told."""
+        scene = holding("A")
+        scene.thaw_now("T")
+        scene.done("p: not thawed: no")
+        self.assertEqual(scene.answers["T"].lines, ("ended by T", "p: not thawed: no"))
+
+    def test_stopping(self) -> None:
+        """While the agent ends, whoever asks waits for the thaw as well."""
+        scene = holding("A")
+        scene.windows.stop()
+        scene.thaw_now("T")
+        scene.done()
+        self.assertEqual(
+            scene.events()[1:], ["closed stopped; the agent is shutting down", "T 500", "stopped"]
+        )
+
+    def test_rehearsal(self) -> None:
+        """A rehearsal ends as stopped too."""
+        scene = Scene()
+        scene.rehearse("R", 5.0)
+        scene.done()
+        scene.thaw_now("T")
+        scene.done()
+        self.assertEqual(scene.answers["R"].state, "stopped")
+        self.assertEqual(scene.answers["T"].status, 500)
+
+
 class ReturningTests(SynchronousTestCase):
     """A requester that comes back from within the delivery of its answer."""
 
@@ -246,6 +327,7 @@ class AnyStateTests(SynchronousTestCase):
             "sync": lambda scene: scene.sync("X"),
             "post_sync": lambda scene: scene.post_sync("X"),
             "rehearse": lambda scene: scene.rehearse("X", 5.0),
+            "thaw_now": lambda scene: scene.thaw_now("X"),
             "gone": lambda scene: (scene.post_sync("X"), scene.gone("X")),
             "let_go": lambda scene: scene.windows.let_go("p: ended"),
             "stop": lambda scene: scene.windows.stop(),
@@ -257,5 +339,5 @@ class AnyStateTests(SynchronousTestCase):
                 self.assertEqual(
                     (scene.work.state, scene.clock.getDelayedCalls()), ("idle", []), (name, state)
                 )
-                if name in ("sync", "post_sync", "rehearse"):
+                if name in ("sync", "post_sync", "rehearse", "thaw_now"):
                     self.assertIn("X", scene.answers, (name, state))

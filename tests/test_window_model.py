@@ -37,6 +37,7 @@ class AnyRun(RuleBasedStateMachine):
         self.owed = 0
         self.strays: list[tuple[bool, float]] = []
         self.closing: dict[str, int] = {}
+        self.stopping = ""
 
     # The model: what each answer and each request means for what is still to come.
 
@@ -67,6 +68,8 @@ class AnyRun(RuleBasedStateMachine):
             was_answered = self.take()
             right = 503 if self.is_stopped else 500 if was_answered else 200
             assert answer.status == right, (name, answer)
+        elif kind == "thaw_now":
+            assert name != self.stopping or (answer.status, answer.state) == (500, "stopped")
         elif kind == "now":
             assert answer.status == self.closing.pop(name), (name, answer)
 
@@ -153,6 +156,16 @@ class AnyRun(RuleBasedStateMachine):
     def rehearse(self, hold: float) -> None:
         """Ask for a rehearsal."""
         self.scene.rehearse(self.name("R", "rehearsal"), hold)
+
+    @rule()
+    @precondition(lambda self: self.count % 6 == 5)
+    def thaw_now(self) -> None:
+        """Have an administrator end the present window, which is good only if it thaws already."""
+        is_open = self.scene.work.state not in ("idle", "thawing")
+        name = self.name("T", "thaw_now")
+        self.scene.thaw_now(name)
+        if is_open:
+            self.stopping = name
 
     @rule(data=st.data())
     @precondition(lambda self: self.count % 4 == 3)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 
 from xohook.answers import Answer, Outcome, Requester
-from xohook.course import Course, Limits
+from xohook.course import Course
 from xohook.strays import Stray, Strays
 from xohook.window import new_windows
+from xohook.work import Limits
 
 BUDGET = 50.0
 """Seconds of freeze budget in a scene."""
@@ -78,9 +79,9 @@ class NotedWork:
         now = self._scene.clock.seconds()
         return owed, tuple(stray for stray in strays if now < stray.until)
 
-    def closed(self, outcome: Outcome, lines: tuple[str, ...]) -> None:
+    def closed(self, end: Answer) -> None:
         """Note it."""
-        self._scene.note("; ".join((f"closed {outcome.value}", *lines)))
+        self._scene.note("; ".join((f"closed {end.state}", *end.lines)))
 
     def stopped(self) -> None:
         """Note it; nothing may be frozen."""
@@ -182,6 +183,13 @@ class Scene:
         :param hold: seconds of hold.
         """
         self.windows.rehearse(self._requester(name), hold)
+
+    def thaw_now(self, name: str) -> None:
+        """Have an administrator end the present window.
+
+        :param name: who it is, in the notes; each name asks once.
+        """
+        self.windows.thaw_now(self._requester(name))
 
     def gone(self, name: str) -> None:
         """Have a requester close its connection.

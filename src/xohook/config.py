@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from xohook.errors import ConfigurationError, Mistake
 from xohook.ini import Section, parse
 from xohook.sections import (
     AGENT_SECTION,
+    about_option,
     doubled_mounts,
     judged,
     kind_of,
@@ -22,10 +23,16 @@ from xohook.sections import (
     named_recipe,
     unknown_options,
 )
-from xohook.settings import ParticipantSettings, Settings
+from xohook.settings import AppSettings, ParticipantSettings, Settings
+from xohook.values import RefusedError, socket_path
 
 DEFAULT_PATH = Path("/etc/xohook.ini")
 """The main file where ``-c`` names no other."""
+
+CONTROL_NAME = "control.sock"
+"""The control socket's name in the runtime directory, where ``control`` gives no other place."""
+
+_DIRECTORIES = ("state_directory", "runtime_directory")
 
 
 def load(path: Path, *, environ: Mapping[str, str]) -> Settings:
@@ -54,6 +61,9 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Settings:
     own = sections.pop(AGENT_SECTION, Section(str(path), 1, AGENT_SECTION))
     given, wrong = judged(own)
     mistakes += wrong
+    directories = _directories(given.values, environ, os.geteuid())
+    control = _control(given.values, directories[1])
+    mistakes += _unaddressable(own, control)
     mistakes += doubled_mounts(sections)
     participants = []
     for section in sections.values():
@@ -63,7 +73,7 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Settings:
 
     if mistakes:
         raise ConfigurationError(files.in_order(mistakes))
-    return _settings(path, given.values, tuple(participants), environ)
+    return _settings(path, given.values, directories, control, participants)
 
 
 def locate_directories(path: Path, *, environ: Mapping[str, str]) -> tuple[Path, Path]:
@@ -77,13 +87,22 @@ def locate_directories(path: Path, *, environ: Mapping[str, str]) -> tuple[Path,
     :return: the state directory and the runtime directory that :func:`load` would tell; the
         defaults where that is mistaken.
     """
-    own = merged(_read(path).sections).get(AGENT_SECTION)
-    given = {} if own is None else judged(own)[0].values
-    uid = os.geteuid()
-    return (
-        given.get("state_directory") or places.state_directory(environ, uid),
-        given.get("runtime_directory") or places.runtime_directory(environ, uid),
-    )
+    return _directories(_told(path, _DIRECTORIES), environ, os.geteuid())
+
+
+def locate_control(path: Path, *, environ: Mapping[str, str], uid: int) -> Path | None:
+    """Tell where the control socket is, as far as files that may have mistakes can tell it.
+
+    Whoever looks after a running agent has to reach it even where the configuration has been
+    broken since, so this raises nothing.
+
+    :param path: the main file.
+    :param environ: the agent's environment, for what the files leave open.
+    :param uid: the agent's user, likewise.
+    :return: the path; None where the files say that there is no socket.
+    """
+    values = _told(path, ("control", *_DIRECTORIES))
+    return _control(values, _directories(values, environ, uid)[1])
 
 
 def named_recipes(path: Path) -> dict[str, str]:
@@ -145,17 +164,52 @@ def _unreadable(file: Path, error: OSError, remedy: str) -> Mistake:
     return Mistake(str(file), None, None, None, f"cannot be read: {error.strerror}", remedy)
 
 
+def _told(path: Path, options: Collection[str]) -> Mapping[str, Any]:
+    """Read some of the agent's own options, whatever else is wrong; a mistaken one is not given."""
+    own = merged(_read(path).sections).get(AGENT_SECTION, Section(str(path), 1, AGENT_SECTION))
+    # Nothing else is looked at: who looks up a group may wait for a disk that is still frozen.
+    told = [entry for entry in own.entries if entry.option in options]
+    given, _ = judged(attrs.evolve(own, entries=tuple(told)))
+    return given.values
+
+
+def _directories(
+    values: Mapping[str, Any], environ: Mapping[str, str], uid: int
+) -> tuple[Path, Path]:
+    return (
+        values["state_directory"] or places.state_directory(environ, uid),
+        values["runtime_directory"] or places.runtime_directory(environ, uid),
+    )
+
+
+def _control(values: Mapping[str, Any], runtime_directory: Path) -> Path | None:
+    control: Path | bool = values["control"]
+    if isinstance(control, Path):
+        return control
+    return runtime_directory / CONTROL_NAME if control else None
+
+
+def _unaddressable(own: Section, control: Path | None) -> Iterator[Mistake]:
+    """Find that the runtime directory, wherever it is told, is too deep for the socket."""
+    if control is not None:
+        try:
+            socket_path(control)
+        except RefusedError as refused:
+            remedy = f"{refused.allowed}: name a shorter path here"
+            yield about_option(own, "control", refused.problem, remedy)
+
+
 def _settings(
     path: Path,
     values: Mapping[str, Any],
-    participants: tuple[ParticipantSettings, ...],
-    environ: Mapping[str, str],
+    directories: tuple[Path, Path],
+    control: Path | None,
+    participants: Sequence[ParticipantSettings | AppSettings],
 ) -> Settings:
     def beside(option: str) -> Path | None:
         # Joining an absolute path gives that path itself.
         return None if values[option] is None else path.parent / values[option]
 
-    uid = os.geteuid()
     return Settings(
         path=path,
         listen=values["listen"],
@@ -168,7 +222,10 @@ def _settings(
         vm=values["vm"],
         freeze_budget=values["freeze_budget"],
         hold_limit=values["hold_limit"],
-        state_directory=values["state_directory"] or places.state_directory(environ, uid),
-        runtime_directory=values["runtime_directory"] or places.runtime_directory(environ, uid),
-        participants=participants,
+        state_directory=directories[0],
+        runtime_directory=directories[1],
+        control=control,
+        control_group=values["control_group"],
+        participants=tuple(each for each in participants if not isinstance(each, AppSettings)),
+        apps=tuple(each for each in participants if isinstance(each, AppSettings)),
     )

@@ -5,10 +5,15 @@ from __future__ import annotations
 import resource
 from typing import Protocol
 
+import attrs
+
 from xohook.auth import parse_address
 
 MOST = 1024
-"""Connections in all (docs/hook.rst, Requests and answers)."""
+"""Connections to the hook in all (docs/hook.rst, Requests and answers)."""
+
+MOST_CONTROL = 2048
+"""Connections to the control socket (docs/protocol.rst, Connecting)."""
 
 MOST_OF_AN_ADDRESS = 256
 """Connections of one address (docs/hook.rst, Requests and answers)."""
@@ -86,14 +91,30 @@ class Connections:
         connection.abort()
 
 
-def make_room() -> int:
+@attrs.frozen
+class Room:
+    """How many connections there are files for.
+
+    :param hook: connections to the hook, at most :data:`MOST`.
+    :param control: connections to the control socket, at most :data:`MOST_CONTROL`.
+    """
+
+    hook: int
+    control: int
+
+
+def make_room(*, has_control: bool) -> Room:
     """Raise the limit of open files as far as connections need it and the system lets.
 
-    :return: how many connections there is room for, at most :data:`MOST`.
+    :param has_control: whether there is a control socket.
+    :return: the room that there is; where it is not enough for all, the hook has half of it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST + RESERVED_FILES
+    wanted_control = MOST_CONTROL if has_control else 0
+    wanted = MOST + wanted_control + RESERVED_FILES
     if soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(MOST, soft - RESERVED_FILES))
+    free = soft - RESERVED_FILES
+    hook = max(1, min(MOST, free // 2 if has_control else free))
+    return Room(hook=hook, control=max(1, min(wanted_control, free - hook)))

@@ -4,113 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import attrs
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from xohook.answers import Answer, Outcome, Requester
 from xohook.inputs import Windows
 from xohook.strays import Strays
+from xohook.work import Limits, Opened, Work
+
+_log = Logger()
 
 MOST_LIMITS = 2
 """No hold outlasts this many hold limits from its first answer (docs/hook.rst, Windows)."""
 
-
-class Work(Protocol):
-    """What the machine asks for; each is called in the middle of a transition."""
-
-    def freeze(self, window: str) -> None:
-        """Freeze all participants, then say ``frozen`` or ``freeze_failed``.
-
-        :param window: the window's id.
-        """
-
-    def flush(self, window: str) -> None:
-        """Freeze again those with nothing to thaw, then say ``flushed``.
-
-        :param window: the window's id.
-        """
-
-    def cancel(self, why: str) -> tuple[str, ...]:
-        """Break off the freeze or the flush that is under way; it says nothing any more.
-
-        :param why: the reason.
-        :return: a line for each participant that was not done.
-        """
-
-    def thaw(self, outcome: Outcome) -> None:
-        """Thaw all that was frozen, then say ``thawed``.
-
-        :param outcome: how the window ends, unless a thaw fails.
-        """
-
-    def hold(self, until: float) -> None:
-        """Hold until then, should nothing else be said.
-
-        :param until: the time of the clock at which the hold ends.
-        """
-
-    def save(self) -> None:
-        """Write down what is owed and expected; called before any answer that changes it."""
-
-    def closed(self, outcome: Outcome, lines: tuple[str, ...]) -> None:
-        """Take note of a window's end.
-
-        :param outcome: how it ended.
-        :param lines: why it was not synced.
-        """
-
-    def stopped(self) -> None:
-        """Take note that no window will open any more and that nothing is frozen."""
-
-
-@attrs.define
-class Limits:
-    """The times that bound a window.
-
-    :param freeze_budget: seconds from a ``/sync`` to its answer.
-    :param hold_limit: seconds from an answer to the thaw.
-    """
-
-    freeze_budget: float
-    hold_limit: float
-
-
-@attrs.define
-class Opened:
-    """The present window.
-
-    :param id: its id.
-    :param state: the word for its present state.
-    :param waiting: the ``/sync`` requesters that wait for its freeze, or for its undoing.
-    :param joining: those that wait for a flush of their own during the hold.
-    :param flushing: those that the present flush is for.
-    :param closing: the ``/post-sync`` requesters that wait for its thaw.
-    :param owed: how many ``/post-sync`` its answers are owed.
-    :param answered: how many ``/sync`` have been answered 200.
-    :param first_answer: when the first of them was, in seconds of the clock.
-    :param rehearser: who asked for it as a rehearsal.
-    :param rehearsal: seconds of hold that a rehearsal asked for.
-    :param end: the call that ends the hold.
-    :param outcome: how it ends, once that is settled.
-    :param lines: why it is not synced.
-    """
-
-    id: str
-    state: str = "freezing"
-    waiting: list[Requester] = attrs.Factory(list)
-    joining: list[Requester] = attrs.Factory(list)
-    flushing: list[Requester] = attrs.Factory(list)
-    closing: list[Requester] = attrs.Factory(list)
-    owed: int = 0
-    answered: int = 0
-    first_answer: float = 0.0
-    rehearser: Requester | None = None
-    rehearsal: float = 0.0
-    end: IDelayedCall | None = None
-    outcome: Outcome = Outcome.SYNCED
-    lines: tuple[str, ...] = ()
+JOIN_SHARE = 0.5
+"""The share of a hold limit that must be left to a hold for a ``/sync`` to join it still: with less
+a snapshot would hardly be taken in time (docs/hook.rst, Windows)."""
 
 
 @dataclass
@@ -144,6 +55,23 @@ class Course:
         """
         assert self.window is not None
         return self.window
+
+    def open_window(self, inputs: Windows, requester: Requester, window: Opened) -> None:
+        """Open a window, and begin its freeze.
+
+        :param inputs: the machine, which is told when the budget is used up.
+        :param requester: who asked for it.
+        :param window: the window.
+        """
+        self.window = window
+        self.await_answer(inputs, requester)
+        _log.info(
+            "window {window} opened by {source}{purpose}",
+            window=window.id,
+            source=requester.source,
+            purpose=" as a rehearsal" if window.rehearser else "",
+        )
+        self.work.freeze(window.id)
 
     def unanswered(self) -> list[Requester]:
         """Tell which ``/sync`` requesters still wait for their answer.
@@ -257,6 +185,17 @@ class Course:
         window.end = self.clock.callLater(seconds, inputs._limit_passed)
         self.work.hold(self.clock.seconds() + seconds)
 
+    def hold_rehearsal(self, inputs: Windows) -> None:
+        """Hold as long as a rehearsal asked for, and no longer than any hold.
+
+        :param inputs: the machine, which is told when the time is up.
+        """
+        window = self.open
+        seconds = min(window.rehearsal, self.limits.hold_limit)
+        window.end = self.clock.callLater(seconds, inputs._rehearsed)
+        self.work.hold(self.clock.seconds() + seconds)
+        self.work.save()
+
     def hold_at_most(self, inputs: Windows, seconds: float) -> None:
         """End the hold after so many seconds from now, unless it ends before.
 
@@ -274,6 +213,19 @@ class Course:
         """
         last = self.open.first_answer + MOST_LIMITS * self.limits.hold_limit
         return last - self.clock.seconds()
+
+    @property
+    def is_too_late_to_join(self) -> bool:
+        """Whether too little is left to the hold for another snapshot."""
+        return bool(self.open.answered) and self.most_left() < JOIN_SHARE * self.limits.hold_limit
+
+    def answer_failed_freeze(self) -> None:
+        """Answer those who wait for a freeze that has failed, before its thaw is over."""
+        window = self.open
+        waiting, window.waiting = window.waiting, []
+        self.expect(len(waiting), answered=False)
+        self.work.save()
+        self.deliver(waiting, self.says(500, *window.lines))
 
     def admit(self, inputs: Windows, count: int) -> Answer:
         """Let so many ``/sync`` requesters have their snapshots: each owes a ``/post-sync``.
@@ -345,10 +297,11 @@ class Course:
         self.work.save()
         self.work.thaw(outcome)
 
-    def close(self, lines: tuple[str, ...]) -> Callable[[], None]:
+    def close(self, lines: tuple[str, ...], refusal: int = 500) -> Callable[[], None]:
         """End the window after its thaw.
 
         :param lines: what went wrong with the thaw, a line each.
+        :param refusal: the HTTP status for those whose ``/sync`` came to nothing.
         :return: delivers the answers that waited for it; to be called when the state is whole.
         """
         window = self.open
@@ -357,23 +310,21 @@ class Course:
             if window.outcome.is_good:
                 window.outcome = Outcome.FAILED
         window.state = window.outcome.value
-        good = window.outcome.is_good
+        end = Answer(
+            status=200 if window.outcome.is_good else 500,
+            window=window.id,
+            state=window.state,
+            lines=window.lines,
+        )
         waiting, window.waiting = window.waiting, []
         self.expect(len(waiting), answered=False)
         self.window = None
         self.work.save()
-        self.work.closed(window.outcome, window.lines)
+        self.work.closed(end)
 
         def deliver() -> None:
-            end = Answer(
-                status=200 if good else 500,
-                window=window.id,
-                state=window.state,
-                lines=window.lines,
-            )
-            refused = 503 if window.outcome is Outcome.STOPPED else 500
             self.deliver(window.closing, end)
             self.deliver([window.rehearser] if window.rehearser else [], end)
-            self.deliver(waiting, attrs.evolve(end, status=refused))
+            self.deliver(waiting, attrs.evolve(end, status=refusal))
 
         return deliver

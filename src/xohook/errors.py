@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -58,6 +59,20 @@ class StartError(XohookError):
 
 class RecordError(XohookError):
     """The record in the runtime directory cannot be read or written."""
+
+
+class CallError(XohookError):
+    """What is asked for over the control socket cannot be done.
+
+    :param code: the kind of error (``docs/protocol.rst``, Errors).
+    :param problem: what is wrong.
+    :param data: more of it in plain values; None where there is no more.
+    """
+
+    def __init__(self, code: int, problem: str, data: Any = None) -> None:
+        super().__init__(problem)
+        self.code = code
+        self.data = data
 
 
 class ParticipantError(XohookError):

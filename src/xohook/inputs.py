@@ -35,6 +35,12 @@ class Windows(Protocol):
         :param requester: the requester, answered or not.
         """
 
+    def thaw_now(self, requester: Requester) -> None:
+        """End the present window: the administrator asks for it.
+
+        :param requester: who waits for its end.
+        """
+
     def stop(self) -> None:
         """Thaw and open no window any more: the agent is told to end."""
 

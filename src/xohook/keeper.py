@@ -8,12 +8,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from xohook.answers import Outcome, Requester
-from xohook.course import Course, Limits
+from xohook.answers import Answer, Outcome, Requester
+from xohook.course import Course
 from xohook.disk import Disk
 from xohook.errors import RecordError
 from xohook.ordering import NotFrozenError, Order
@@ -23,12 +24,36 @@ from xohook.record import Record, State
 from xohook.steps import Step, Terms
 from xohook.strays import Strays
 from xohook.window import new_windows
+from xohook.work import Limits
 
 STOP_WAITS = 5.0
 """Seconds that a shutdown waits for programs that do not end (``docs/operation.rst``)."""
 
 GUARD_GRACE = 0.5
 """Seconds that a guard waits for the agent beyond the end of a hold before it lets go itself."""
+
+
+Watcher = Callable[[Answer, Sequence[Step]], None]
+"""Is told what is to be said of the present window, or of the last, and which steps have changed;
+where one has, the lines are left out."""
+
+
+@attrs.frozen
+class Sight:
+    """What there is to see of a window.
+
+    :param answer: what is to be said of it; the state ``idle`` where there was none yet.
+    :param steps: how far each participant has come.
+    :param is_open: whether it is open.
+    :param opened: when it opened, in seconds since the epoch.
+    :param left: seconds that are left of its hold; None where nothing is held.
+    """
+
+    answer: Answer
+    steps: tuple[Step, ...]
+    is_open: bool = False
+    opened: float | None = None
+    left: float | None = None
 
 
 class Keeper:
@@ -38,7 +63,8 @@ class Keeper:
     :param record: where the next start finds what is owed.
     :param strays: the ``/post-sync`` that are still expected from earlier windows.
     :param limits: the times that bound a window.
-    :param participants: whoever takes part.
+    :param participants: whoever takes part in every window.
+    :param apps: tells which apps take part in the window that opens.
     :param disk: the agent's own disks, on what is frozen perhaps.
     """
 
@@ -51,6 +77,7 @@ class Keeper:
         strays: Strays,
         limits: Limits,
         participants: Sequence[Participant],
+        apps: Callable[[], Sequence[Participant]],
         disk: Disk,
     ) -> None:
         self._reactor = reactor
@@ -58,11 +85,14 @@ class Keeper:
         self._course = Course(reactor, self, limits, new_window_id, strays)
         self._windows = new_windows(self._course)
         self._participants = tuple(participants)
+        self._apps = apps
         self._disk = disk
         self._order = Order("", 0.0, (), disk)
+        self._last = self._told = Answer(status=200)
         self._terms = Terms("", 0.0, self.let_go)
         self._under_way: Deferred[None] | None = None
-        self._changes: list[Callable[[], None]] = []
+        self._changes: list[Callable[[], object]] = []
+        self.watchers: list[Watcher] = []
         self._stopped: Deferred[None] = Deferred()
 
     # What others ask of the keeper.
@@ -80,6 +110,13 @@ class Keeper:
         :param requester: who waits for the answer.
         """
         self._windows.post_sync(requester)
+
+    def thaw_now(self, requester: Requester) -> None:
+        """End the present window, if there is one.
+
+        :param requester: who waits for its end.
+        """
+        self._windows.thaw_now(requester)
 
     def rehearse(self, requester: Requester, hold: float) -> None:
         """Run a whole window with no snapshot.
@@ -107,7 +144,12 @@ class Keeper:
         if participant.abort:
             self._windows.let_go(line)
 
-    def between_windows(self, change: Callable[[], None]) -> None:
+    @property
+    def is_still(self) -> bool:
+        """Whether some filesystem may be frozen, in a window or after one whose thaw failed."""
+        return self._order.is_still
+
+    def between_windows(self, change: Callable[[], object]) -> None:
         """Make a change when no window is open: now, or at the end of the present one.
 
         :param change: makes it.
@@ -134,6 +176,22 @@ class Keeper:
         """
         return self._order.steps if window == self._order.window else ()
 
+    def look(self) -> Sight:
+        """Look at the present window, or at the last one where none is open.
+
+        :return: what there is to see.
+        """
+        present = self._course.window
+        if present is None:
+            steps = self._order.steps if self._last.window else self._new_steps()
+            return Sight(self._last, tuple(steps), opened=self._order.time or None)
+        left = None
+        if present.end is not None and present.end.active():
+            left = present.end.getTime() - self._reactor.seconds()
+        return Sight(
+            self._course.says(200, *present.lines), self._order.steps, True, self._order.time, left
+        )
+
     async def stop(self) -> None:
         """Thaw what is frozen and open no window any more.
 
@@ -157,8 +215,8 @@ class Keeper:
 
         :param window: the window's id.
         """
-        steps = (Step(each, self._reactor, self._write) for each in self._participants)
-        self._order = Order(window, time.time(), steps, self._disk)
+        self._order = Order(window, time.time(), self._new_steps(), self._disk)
+        self._tell()
         limits = self._course.limits
         longest = limits.freeze_budget + limits.hold_limit + GUARD_GRACE
         self._terms = Terms(window, self._reactor.seconds() + longest, self.let_go)
@@ -208,17 +266,20 @@ class Keeper:
             self._write()
         except RecordError as error:
             self._log.error("{error}", error=error)
+        if self._course.window is not None:
+            self._tell()
 
-    def closed(self, outcome: Outcome, lines: tuple[str, ...]) -> None:
+    def closed(self, end: Answer) -> None:
         """Tell the log how a window ended, and make the changes that have waited for it.
 
-        :param outcome: how it ended.
-        :param lines: why it was not synced.
+        :param end: what is to be said of its end.
         """
-        say = self._log.info if outcome.is_good else self._log.warn
-        say("window {window} {outcome}", window=self._order.window, outcome=outcome.value)
-        for line in lines:
-            self._log.warn("window {window}: {line}", window=self._order.window, line=line)
+        say = self._log.info if end.status == 200 else self._log.warn
+        say("window {window} {outcome}", window=end.window, outcome=end.state)
+        for line in end.lines:
+            self._log.warn("window {window}: {line}", window=end.window, line=line)
+        self._last = end
+        self._tell()
         changes, self._changes = self._changes, []
         for change in changes:
             try:
@@ -254,6 +315,33 @@ class Keeper:
 
         under_way.addBoth(end)
 
+    def _new_steps(self) -> list[Step]:
+        participants = (*self._participants, *self._apps())
+        return [Step(each, self._reactor, self._write, self._tell_step) for each in participants]
+
+    def _tell(self) -> None:
+        """Tell the watchers of the window as it is now, unless they have been told."""
+        course = self._course
+        told = self._last if course.window is None else course.says(200, *course.window.lines)
+        if self.watchers and told != self._told:
+            self._told = told
+            self._tell_all(told, ())
+
+    def _tell_step(self, step: Step) -> None:
+        """Tell the watchers that a step's phase has changed."""
+        if self.watchers:
+            present = self._course.window
+            state = present.state if present else self._last.state
+            # Of thousands of steps each changes several times: it comes without the lines.
+            self._tell_all(Answer(status=200, window=self._order.window, state=state), (step,))
+
+    def _tell_all(self, answer: Answer, changed: Sequence[Step]) -> None:
+        for watcher in tuple(self.watchers):
+            try:
+                watcher(answer, changed)
+            except Exception:  # noqa: BLE001 - a thaw does not wait for who looks on.
+                self._log.failure("a fault of xohook itself")
+
     def _own_fault(self, fault: Failure) -> tuple[str, ...]:
         """Tell of what should not be; the window goes on as with any other failure."""
         self._log.failure("a fault of xohook itself", fault)
@@ -267,7 +355,7 @@ class Keeper:
                 waiting=len(course.unanswered()),
                 owed=present.owed if present else 0,
                 # Those of a window that has ended are there only where a disk is still.
-                entries=self._order.entries(),
+                entries=tuple(each for each in self._order.entries() if each.is_owed),
                 strays=course.strays.present(self._reactor.seconds()),
             )
         )

@@ -7,8 +7,18 @@ from typing import Any
 
 import attrs
 
-from xohook.options import MINUTE, SHORTEST, Contradiction, Given, Option, Schema
+from xohook.identities import account, user
+from xohook.options import (
+    LAST_ORDER,
+    LONGEST_TIMEOUT,
+    SHORTEST,
+    Contradiction,
+    Given,
+    Option,
+    Schema,
+)
 from xohook.settings import (
+    AppSettings,
     CommandSettings,
     FilesystemSettings,
     ParticipantSettings,
@@ -18,7 +28,6 @@ from xohook.settings import (
 from xohook.values import (
     aborts,
     absolute_path,
-    account,
     command_line,
     duration,
     environment,
@@ -26,6 +35,7 @@ from xohook.values import (
     pattern,
     whole_line,
     whole_number,
+    yes_or_no,
 )
 
 
@@ -38,7 +48,7 @@ class Kind:
     """
 
     schema: Schema
-    build: Callable[[str, Mapping[str, Any]], ParticipantSettings]
+    build: Callable[[str, Mapping[str, Any]], ParticipantSettings | AppSettings]
 
 
 def _command_contradictions(given: Given) -> Iterator[Contradiction]:
@@ -58,12 +68,7 @@ def _needing(*names: str) -> Callable[[Given], Iterator[Contradiction]]:
 
 def _command(name: str, values: Mapping[str, Any]) -> CommandSettings:
     return CommandSettings(
-        name=name,
-        freeze=values["freeze"],
-        thaw=values["thaw"],
-        directory=values["directory"],
-        **_of_program(values),
-        **_of_all(values),
+        name=name, freeze=values["freeze"], thaw=values["thaw"], **_of_program(values)
     )
 
 
@@ -76,9 +81,7 @@ def _session(name: str, values: Mapping[str, Any]) -> SessionSettings:
         freeze_refuse=values["freeze_refuse"],
         thaw_input=values["thaw_input"],
         thaw_expect=values["thaw_expect"],
-        directory=values["directory"],
         **_of_program(values),
-        **_of_all(values),
     )
 
 
@@ -87,9 +90,22 @@ def _filesystem(name: str, values: Mapping[str, Any]) -> FilesystemSettings:
 
 
 def _scripts(name: str, values: Mapping[str, Any]) -> ScriptsSettings:
-    return ScriptsSettings(
-        name=name, directory=values["directory"], **_of_program(values), **_of_all(values)
+    return ScriptsSettings(name=name, **_of_program(values))
+
+
+def _app(name: str, values: Mapping[str, Any]) -> AppSettings:
+    return AppSettings(
+        name=name, required=values["required"], account=values["user"], **_of_all(values)
     )
+
+
+def _of_program(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "account": values["user"],
+        "directory": values["directory"],
+        "environment": values["environment"],
+        **_of_all(values),
+    }
 
 
 def _of_all(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,19 +117,22 @@ def _of_all(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_program(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"account": values["user"], "environment": values["environment"]}
+_COMMON_OPTIONS = {
+    "order": Option(whole_number(0, LAST_ORDER)),
+    "freeze_timeout": Option(duration(SHORTEST, LONGEST_TIMEOUT)),
+    "thaw_timeout": Option(duration(SHORTEST, LONGEST_TIMEOUT)),
+    "on_failure": Option(aborts),
+}
 
 
 def _participant_options(order: int) -> dict[str, Option]:
-    return {
-        # Which recipes there are is judged where they are read.
-        "recipe": Option(str),
-        "order": Option(whole_number(0, 999), order),
-        "freeze_timeout": Option(duration(SHORTEST, 10 * MINUTE), 30.0),
-        "thaw_timeout": Option(duration(SHORTEST, 10 * MINUTE), 30.0),
-        "on_failure": Option(aborts, True),
+    defaults = {"order": order, "freeze_timeout": 30.0, "thaw_timeout": 30.0, "on_failure": True}
+    common = {
+        name: attrs.evolve(option, default=defaults[name])
+        for name, option in _COMMON_OPTIONS.items()
     }
+    # Which recipes there are is judged where they are read.
+    return {"recipe": Option(str), **common}
 
 
 _PROGRAM_OPTIONS = {
@@ -167,8 +186,13 @@ KINDS: Mapping[str, Kind] = {
         ),
         _scripts,
     ),
+    # An app makes itself known, and its own wishes are the defaults of what they may be about.
+    "app": Kind(
+        Schema(
+            options={"required": Option(yes_or_no, True), "user": Option(user), **_COMMON_OPTIONS},
+            contradictions=_needing(),
+        ),
+        _app,
+    ),
 }
 """The kinds of participants; defaults and bounds are those of docs/configuration.rst."""
-
-LATER_KINDS = frozenset({"app"})
-"""The kinds that a later release brings."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,23 +36,28 @@ def open_listeners(
     listen: Sequence[str],
     factory: IProtocolFactory,
     tls: ServerTLS,
+    inherited: Sequence[socket.socket] = (),
 ) -> list[IListeningPort]:
-    """Open every address that the configuration names.
+    """Open every address that the configuration names, or serve what systemd has opened.
 
     :param reactor: whose sockets they become; it provides ``IReactorTime`` as well.
     :param listen: a port number's digits or a Twisted endpoint description, each.
     :param factory: makes the protocols that speak inside TLS.
     :param tls: what TLS is served with.
-    :return: the open ports, in the order of ``listen``.
+    :param inherited: listening, non-blocking TCP sockets, which are the reactor's from then on;
+        where there are any, ``listen`` is not opened.
+    :return: the open ports, in the order of ``inherited`` or of ``listen``.
     :raises StartError: one of them cannot be opened; those that were close in the reactor's next
         turn.
     """
     clock = IReactorTime(reactor)
     opened: list[IListeningPort] = []
     try:
-        for entry in listen:
+        for entry in inherited or listen:
             wrapped = TLSMemoryBIOFactory(tls, False, factory, clock=clock)
-            if entry.isdecimal():
+            if isinstance(entry, socket.socket):
+                opened.append(_adopt(reactor, entry, wrapped))
+            elif entry.isdecimal():
                 opened.append(_open_port(reactor, int(entry), wrapped))
             else:
                 opened.append(_open_endpoint(reactor, entry, wrapped))
@@ -89,18 +95,25 @@ def _open_port(
     reactor: IReactorSocket, number: int, factory: TLSMemoryBIOFactory
 ) -> IListeningPort:
     try:
-        # The reactor duplicates the descriptor, so this one is closed either way.
         with ports.bind(number) as bound:
             bound.listen(_BACKLOG)
             bound.setblocking(False)
-            # Twisted types its wrapping factories as clients' ones; they serve both sides.
-            return reactor.adoptStreamPort(
-                bound.fileno(),
-                bound.family,
-                factory,  # type: ignore[arg-type]
-            )
+            return _adopt(reactor, bound, factory)
     except OSError as error:
         raise StartError(ports.refusal(f"port {number}", error)) from error
+
+
+def _adopt(
+    reactor: IReactorSocket, listening: socket.socket, factory: TLSMemoryBIOFactory
+) -> IListeningPort:
+    # The reactor duplicates the descriptor, so this one is closed either way.
+    with listening:
+        # Twisted types its wrapping factories as clients' ones; they serve both sides.
+        return reactor.adoptStreamPort(
+            listening.fileno(),
+            listening.family,
+            factory,  # type: ignore[arg-type]
+        )
 
 
 def _open_endpoint(

@@ -136,23 +136,25 @@ def frozen_by(participant: ParticipantSettings) -> tuple[Path, ...]:
     return ()
 
 
-def refuse_frozen(directory: Path, participants: Iterable[ParticipantSettings]) -> None:
-    """See that no participant freezes the filesystem of a directory.
+def refuse_frozen(option: str, path: Path, participants: Iterable[ParticipantSettings]) -> None:
+    """See that no participant freezes the filesystem of a path.
 
-    The record is written while filesystems are frozen; on one of them that would hang for good.
+    The record is written while filesystems are frozen, and an agent that ends or starts while one
+    is left so removes or makes its socket; on one of them that would hang for good.
 
-    :param directory: the runtime directory; it need not be there yet.
+    :param option: the option that names the path.
+    :param path: the path; it need not be there yet.
     :param participants: all participants.
     :raises StartError: one of them freezes it.
     """
-    device = device_of(nearest_existing(directory))
+    device = device_of(nearest_existing(path))
     for participant in participants:
         for mount in frozen_by(participant):
             if device is not None and device_of(mount) == device:
                 raise StartError(
-                    f"runtime_directory = {directory}: it lies on the filesystem of {mount}, which "
+                    f"{option} = {path}: it lies on the filesystem of {mount}, which "
                     f"[{participant.name}] freezes, and the agent would hang there; name a "
-                    "directory on tmpfs, below /run for instance"
+                    "place on tmpfs, below /run for instance"
                 )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
+from xohook.identities import group
 from xohook.values import (
     absolute_path,
     authentication,
+    control,
     duration,
     file_path,
     listeners,
@@ -23,6 +26,15 @@ SHORTEST = 0.1
 
 MINUTE = 60.0
 """A minute in seconds."""
+
+LONGEST_TIMEOUT = 10 * MINUTE
+"""The longest time of a freeze or a thaw, in seconds (docs/configuration.rst)."""
+
+LAST_ORDER = 999
+"""The highest order of a participant (docs/configuration.rst)."""
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What a participant may be called (docs/configuration.rst)."""
 
 
 @attrs.frozen
@@ -94,6 +106,10 @@ def _agent_contradictions(given: Given) -> Iterator[Contradiction]:
     for one, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if one in given.named and other not in given.named:
             yield Contradiction(one, f"given without {other}", "both, or neither")
+    if "control_group" in given.named and not given.values["control"]:
+        yield Contradiction(
+            "control_group", "given with control = no", "with control = yes or a path, or without"
+        )
 
 
 AGENT = Schema(
@@ -108,10 +124,12 @@ AGENT = Schema(
         "vm": Option(vm_name),
         "freeze_budget": Option(duration(SHORTEST, 10 * MINUTE), 50.0),
         "hold_limit": Option(duration(SHORTEST, 60 * MINUTE), 2 * MINUTE),
+        "control": Option(control, True),
+        "control_group": Option(group),
         "state_directory": Option(absolute_path),
         "runtime_directory": Option(absolute_path),
     },
-    later=frozenset({"control", "control_group", "metrics"}),
+    later=frozenset({"metrics"}),
     contradictions=_agent_contradictions,
 )
 """The section ``[xohook]``; defaults and bounds are those of docs/configuration.rst."""

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, FirstError
 from twisted.logger import Logger
 
+from xohook.answers import Outcome
 from xohook.disk import Disk
 from xohook.errors import ParticipantError, RecordError
 from xohook.record import Entry
@@ -40,7 +41,7 @@ class Order:
     def __init__(self, window: str, time: float, steps: Iterable[Step], disk: Disk) -> None:
         self.window = window
         self.steps = tuple(sorted(steps, key=place))
-        self._time = time
+        self.time = time
         self._disk = disk
 
     def entries(self) -> tuple[Entry, ...]:
@@ -99,11 +100,13 @@ class Order:
     async def thaw(self, outcome: str) -> tuple[str, ...]:
         """Thaw all that was frozen or begun to be, in reverse.
 
-        :param outcome: how the window ends.
+        :param outcome: how the window ends; where a thaw fails, the next ones hear of that instead.
         :return: a line for each that was not thawed as it should have been.
         """
         for group in groups(self.steps, reverse=True):
             await thaw_side_by_side(group, self.window, outcome)
+            if Outcome(outcome).is_good and any(step.thaw_problem for step in group):
+                outcome = Outcome.FAILED.value
             if not self.is_still:
                 self._disk.let_out()
         if self.steps and not self.is_still:
@@ -116,7 +119,7 @@ class Order:
 
     async def _press(self) -> None:
         try:
-            await self._disk.press(self.window, self._time, self.entries())
+            await self._disk.press(self.window, self.time, self.entries())
         except RecordError as error:
             raise NotFrozenError([str(error)]) from error
 

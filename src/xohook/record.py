@@ -53,6 +53,11 @@ class Entry:
     owed: Mapping[str, Any] = attrs.field(validator=instance_of(dict))
     process: Mapping[str, Any] = attrs.field(validator=_names_a_process)
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether the next start has something to do for it."""
+        return bool(self.owed or self.process)
+
 
 @attrs.frozen(kw_only=True)
 class State:

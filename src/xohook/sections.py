@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 
@@ -11,15 +10,12 @@ import attrs
 from xohook import recipes
 from xohook.errors import Mistake
 from xohook.ini import Entry, Section
-from xohook.kinds import KINDS, LATER_KINDS, Kind
-from xohook.options import AGENT, Given, Schema
+from xohook.kinds import KINDS, Kind
+from xohook.options import AGENT, NAME, Given, Schema
 from xohook.values import RefusedError, near
 
 AGENT_SECTION = "xohook"
 """The name of the agent's own section."""
-
-_PARTICIPANT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LATER = "leave it out; a later release brings it"
 
 
 def misnamed(section: Section) -> Mistake | None:
@@ -31,15 +27,13 @@ def misnamed(section: Section) -> Mistake | None:
     if section.name == AGENT_SECTION:
         return None
     kind, colon, name = section.name.partition(":")
-    if kind in LATER_KINDS:
-        return _about_section(section, f"the kind {kind} is not known yet", _LATER)
     if kind not in KINDS:
         known = ", ".join([f"[{AGENT_SECTION}]", *(f"[{kind}:NAME]" for kind in KINDS)])
         guess = near(kind, [AGENT_SECTION, *KINDS])
         return _about_section(section, "unknown section", f"{guess}known are {known}")
     if not colon:
         return _about_section(section, "the participant has no name", f"[{kind}:NAME]")
-    if _PARTICIPANT_NAME.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None:
         return _about_section(
             section,
             f"{name!r} cannot be a participant's name",
@@ -57,7 +51,7 @@ def unknown_options(section: Section) -> Iterator[Mistake]:
     schema = _schema(section)
     for entry in section.entries:
         if entry.option in schema.later:
-            yield _about_entry(entry, "not known yet", _LATER)
+            yield _about_entry(entry, "not known yet", "leave it out; a later release brings it")
         elif entry.option not in schema.options:
             guess = near(entry.option, schema.options)
             known = ", ".join(sorted(schema.options))
@@ -108,6 +102,21 @@ def judged(section: Section) -> tuple[Given, list[Mistake]]:
         else:
             mistakes.append(_about_entry(entries[found.option], found.problem, found.allowed))
     return given, mistakes
+
+
+def about_option(section: Section, option: str, problem: str, allowed: str) -> Mistake:
+    """Tell a mistake that an option's value leads to, be it given or the default.
+
+    :param section: a merged section that is not misnamed.
+    :param option: the option's name.
+    :param problem: what is wrong.
+    :param allowed: what would be right.
+    :return: the mistake, at the option's line where it is given, else at the section's.
+    """
+    entry = _given_entries(section).get(option)
+    if entry is not None:
+        return _about_entry(entry, problem, allowed)
+    return attrs.evolve(_about_section(section, problem, allowed), option=option)
 
 
 def named_recipe(section: Section) -> str:

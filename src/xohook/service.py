@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import partial
@@ -16,28 +17,42 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogPublisher
 
 from xohook import __version__, certificate, config, credentials, listening, systemd
+from xohook.apps import Apps
 from xohook.auth import Gate
 from xohook.connections import Connections, make_room
-from xohook.course import Limits
+from xohook.control import Control
+from xohook.control_socket import ControlPort, close_control, let_reach, open_control
 from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
 from xohook.keeper import Keeper
 from xohook.logs import WaitingLog
+from xohook.methods import Methods
 from xohook.mounts import refuse_frozen
+from xohook.options import LAST_ORDER
 from xohook.participants import Participant
 from xohook.participants.making import make
 from xohook.process import IProcessReactor
 from xohook.record import Record
 from xohook.refusals import Refusals
-from xohook.settings import Settings
+from xohook.settings import FilesystemSettings, Settings
 from xohook.site import HookSite
 from xohook.stamp import Stamp
 from xohook.strays import Strays
+from xohook.systemd import Inherited
 from xohook.tls import ServerTLS
 from xohook.web import make_root
+from xohook.work import Limits
 
 RENEWAL_CHECK = 24 * 60 * 60.0
 """Seconds between two looks at the own certificate, which is renewed 30 days before its end."""
+
+_UNTIL_RESTART = (
+    "listen",
+    "control",
+    "control_group",
+    "state_directory",
+    "runtime_directory",
+)
 
 IDLE_BEYOND_HOLD = 10.0
 """Seconds that a connection is kept beyond the hold limit that its requester was told."""
@@ -51,6 +66,7 @@ class Agent(Service):
     :param record: the record of the runtime directory.
     :param strays: the ``/post-sync`` expected from windows of an earlier run.
     :param stamp: the stamp of the state directory.
+    :param inherited: the sockets that systemd has opened.
     :param environ: the environment.
     :raises StartError: where something is missing that cannot be made.
     """
@@ -64,27 +80,36 @@ class Agent(Service):
         record: Record,
         strays: Strays,
         stamp: Stamp,
+        inherited: Inherited,
         environ: Mapping[str, str],
     ) -> None:
-        refuse_frozen(settings.runtime_directory, settings.participants)
+        _refuse_frozen(settings)
         self._reactor = reactor
         self._settings = settings
+        self._inherited = inherited
         self._environ = environ
         self._tls = ServerTLS(*_certificate_files(settings), _now())
         self._waiting_log = WaitingLog()
         # One thread: what is written to the disk is written in order.
         reactor.suggestThreadPoolSize(1)
         aside = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        self._apps = Apps(reactor, settings.apps, _last_wish(settings))
         self._keeper = Keeper(
             reactor,
             record,
             strays,
             _limits(settings),
             _participants(reactor, settings),
+            self._apps.participants,
             Disk(stamp, self._waiting_log, aside),
         )
+        room = make_room(has_control=settings.control is not None)
         self._root = make_root(self._keeper, _gate(settings), Refusals(reactor))
-        self._site = HookSite(self._root, reactor, Connections(make_room()))
+        self._site = HookSite(self._root, reactor, Connections(room.hook))
+        methods = Methods(self._keeper, self._apps, self.reload)
+        self._control = Control(reactor, methods, self._apps, room.control)
+        self._control_socket: socket.socket | None = None
+        self._control_port: ControlPort | None = None
         self._ports: list[IListeningPort] = []
         self._renewal: IDelayedCall | None = None
         self._set_patience(settings)
@@ -96,10 +121,13 @@ class Agent(Service):
         """
         super().privilegedStartService()
         try:
+            # First, so that apps can register as soon as the hook answers.
+            self._open_control()
             self._ports = listening.open_listeners(
-                self._reactor, self._settings.listen, self._site, self._tls
+                self._reactor, self._settings.listen, self._site, self._tls, self._inherited.hook
             )
         except StartError as error:
+            self._close_control()
             self._log.critical("{error}", error=error)
             # twistd has standard error go to the log, which has been told already.
             raise SystemExit(1) from error
@@ -116,6 +144,8 @@ class Agent(Service):
             places=listening.describe(self._ports),
             count=len(self._settings.participants),
         )
+        if self._settings.control is not None:
+            self._log.info("apps register on {path}", path=str(self._settings.control))
         systemd.notify("READY=1", self._environ)
 
     def stopService(self) -> Deferred[None]:
@@ -126,28 +156,36 @@ class Agent(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
-    def reload(self) -> None:
-        """Read the configuration again; a mistake in it leaves everything as it was."""
+    def reload(self) -> tuple[str, ...]:
+        """Read the configuration again; to be called between windows.
+
+        :return: a line for each mistake; with any, everything is as it was.
+        """
         try:
             settings = self._keep_fixed(config.load(self._settings.path, environ=self._environ))
-            refuse_frozen(settings.runtime_directory, settings.participants)
+            _refuse_frozen(settings)
+            if self._keeper.is_still:
+                raise StartError("a filesystem is still frozen after a thaw that failed")
             gate = _gate(settings)
             participants = _participants(self._reactor, settings)
             self._tls.load(*_certificate_files(settings), _now())
         except XohookError as error:
-            for line in str(error).splitlines():
+            problems = tuple(str(error).splitlines())
+            for line in problems:
                 self._log.error("not reloaded: {line}", line=line)
-            return
+            return problems
         self._root.gate = gate
         self._keeper.configure(_limits(settings), participants)
+        self._apps.configure(settings.apps, _last_wish(settings))
         self._settings = settings
         self._set_patience(settings)
         self._log.info("reloaded, with {count} participants", count=len(settings.participants))
+        return ()
 
     def _keep_fixed(self, settings: Settings) -> Settings:
         """Put aside what only a restart can change."""
         fixed = {}
-        for option in ("listen", "state_directory", "runtime_directory"):
+        for option in _UNTIL_RESTART:
             fixed[option] = getattr(self._settings, option)
             if getattr(settings, option) != fixed[option]:
                 self._log.warn("{option} has changed: restart the agent for it", option=option)
@@ -164,7 +202,37 @@ class Agent(Service):
         await self._keeper.stop()
         for port in self._ports:
             await _done(port.stopListening())
+        self._close_control()
         await self._site.close()
+
+    def _open_control(self) -> None:
+        path, group = self._settings.control, self._settings.control_group
+        inherited = self._inherited.control
+        if path is None:
+            if inherited is not None:
+                raise StartError(
+                    "systemd passes in a control socket, and control = no: leave one of them out"
+                )
+            return
+        if inherited is not None and inherited.getsockname() != str(path):
+            raise StartError(
+                f"systemd passes in the control socket {inherited.getsockname()}, and clients look"
+                f" for it at {path}: name the same path in control and in the socket unit"
+            )
+        self._control_socket = inherited
+        if self._control_socket is None:
+            if group is not None and path.parent == self._settings.runtime_directory:
+                let_reach(path.parent)
+            self._control_socket = open_control(path, group)
+        self._control_port = ControlPort(self._reactor, self._control_socket, self._control)
+        self._control_port.start()
+
+    def _close_control(self) -> None:
+        if self._control_port is not None:
+            self._control_port.stop()
+        if self._control_socket is not None and self._settings.control is not None:
+            close_control(self._control_socket, self._settings.control)
+        self._control.close()
 
     def _hang_up(self, *_: object) -> None:
         self._reactor.callFromThread(self._keeper.between_windows, self.reload)
@@ -174,6 +242,8 @@ class Agent(Service):
         self._keeper.between_windows(self._renew_now)
 
     def _renew_now(self) -> None:
+        if self._keeper.is_still:
+            return
         try:
             self._tls.load(*_certificate_files(self._settings), _now())
         except XohookError as error:
@@ -186,6 +256,19 @@ class Agent(Service):
 async def _done(result: Deferred[None] | None) -> None:
     if result is not None:
         await result
+
+
+def _refuse_frozen(settings: Settings) -> None:
+    """See that no participant freezes what the agent writes to meanwhile."""
+    refuse_frozen("runtime_directory", settings.runtime_directory, settings.participants)
+    if settings.control is not None:
+        refuse_frozen("control", settings.control, settings.participants)
+
+
+def _last_wish(settings: Settings) -> int:
+    """Place apps before the first filesystem: they would keep it frozen while they thaw."""
+    each = (it.order for it in settings.participants if isinstance(it, FilesystemSettings))
+    return max(0, min(each, default=LAST_ORDER + 1) - 1)
 
 
 def _now() -> datetime:

@@ -11,7 +11,7 @@ import attrs
 
 @attrs.frozen
 class Account:
-    """The user that a program runs as, looked up once when the configuration is read.
+    """A user that the configuration names, looked up once when that is read.
 
     :param name: the login name.
     :param uid: the user's number.
@@ -28,114 +28,116 @@ class Account:
 
 
 @attrs.frozen(kw_only=True)
-class CommandSettings:
-    """A ``[command:NAME]`` section.
+class CommonSettings:
+    """What the section of every participant says that the agent makes by itself.
 
-    :param name: the participant's whole name, ``command:NAME``.
+    :param name: the participant's whole name, ``KIND:NAME``.
     :param order: its place; lower orders freeze first.
-    :param freeze: the program and its arguments that freeze, None where there is none.
-    :param thaw: the program and its arguments that thaw, None where there is none.
+    :param freeze_timeout: seconds that a freeze may take.
+    :param thaw_timeout: seconds that a thaw may take.
+    :param abort: whether a freeze that fails ends the window (``on_failure``).
+    """
+
+    name: str
+    order: int
+    freeze_timeout: float
+    thaw_timeout: float
+    abort: bool
+
+
+@attrs.frozen(kw_only=True)
+class ProgramSettings(CommonSettings):
+    """What the section of every participant says that runs programs.
+
     :param account: the user to run as, None for the agent's own.
     :param directory: the working directory, None for ``/``.
     :param environment: variables to add.
-    :param freeze_timeout: seconds that a freeze may take.
-    :param thaw_timeout: seconds that a thaw may take.
-    :param abort: whether a freeze that fails ends the window (``on_failure``).
     """
 
-    name: str
-    order: int
-    freeze: tuple[str, ...] | None
-    thaw: tuple[str, ...] | None
     account: Account | None
     directory: Path | None
     environment: Mapping[str, str]
-    freeze_timeout: float
-    thaw_timeout: float
-    abort: bool
 
 
 @attrs.frozen(kw_only=True)
-class ScriptsSettings:
-    """A ``[scripts:NAME]`` section.
+class CommandSettings(ProgramSettings):
+    """A ``[command:NAME]`` section.
 
-    :param name: the participant's whole name, ``scripts:NAME``.
-    :param order: its place; lower orders freeze first.
-    :param directory: the directory of executables.
-    :param account: the user to run as, None for the agent's own.
-    :param environment: variables to add.
-    :param freeze_timeout: seconds that the whole freeze may take.
-    :param thaw_timeout: seconds that the whole thaw may take.
-    :param abort: whether a freeze that fails ends the window (``on_failure``).
+    :param freeze: the program and its arguments that freeze, None where there is none.
+    :param thaw: the program and its arguments that thaw, None where there is none.
     """
 
-    name: str
-    order: int
-    directory: Path
-    account: Account | None
-    environment: Mapping[str, str]
-    freeze_timeout: float
-    thaw_timeout: float
-    abort: bool
+    freeze: tuple[str, ...] | None
+    thaw: tuple[str, ...] | None
 
 
 @attrs.frozen(kw_only=True)
-class FilesystemSettings:
+class ScriptsSettings(ProgramSettings):
+    """A ``[scripts:NAME]`` section; its timeouts are for all scripts together.
+
+    :param directory: the directory of executables, in which they run too.
+    """
+
+    directory: Path
+
+
+@attrs.frozen(kw_only=True)
+class FilesystemSettings(CommonSettings):
     """A ``[filesystem:NAME]`` section.
 
-    :param name: the participant's whole name, ``filesystem:NAME``.
-    :param order: its place; lower orders freeze first.
     :param mount: the mount point; None for every filesystem that can be frozen (``auto``).
-    :param freeze_timeout: seconds that a freeze may take.
-    :param thaw_timeout: seconds that a thaw may take.
-    :param abort: whether a freeze that fails ends the window (``on_failure``).
     """
 
-    name: str
-    order: int
     mount: Path | None
-    freeze_timeout: float
-    thaw_timeout: float
-    abort: bool
 
 
 @attrs.frozen(kw_only=True)
-class SessionSettings:
+class SessionSettings(ProgramSettings):
     """A ``[session:NAME]`` section.
 
-    :param name: the participant's whole name, ``session:NAME``.
-    :param order: its place; lower orders freeze first.
     :param command: the client and its arguments.
     :param freeze_input: what is written to it to freeze.
     :param freeze_expect: the whole line by which it says that it is frozen.
     :param freeze_refuse: a regular expression; a line in which it is found means no.
     :param thaw_input: what is written to it to thaw.
     :param thaw_expect: the whole line by which it says that it was frozen until then.
-    :param account: the user to run as, None for the agent's own.
-    :param directory: the working directory, None for ``/``.
-    :param environment: variables to add.
-    :param freeze_timeout: seconds that a freeze may take.
-    :param thaw_timeout: seconds that a thaw may take.
-    :param abort: whether a freeze that fails ends the window (``on_failure``).
     """
 
-    name: str
-    order: int
     command: tuple[str, ...]
     freeze_input: str
     freeze_expect: str
     freeze_refuse: str | None
     thaw_input: str
     thaw_expect: str
-    account: Account | None
-    directory: Path | None
-    environment: Mapping[str, str]
-    freeze_timeout: float
-    thaw_timeout: float
-    abort: bool
 
 
 ParticipantSettings = CommandSettings | ScriptsSettings | FilesystemSettings | SessionSettings
+"""Any participant that the agent makes by itself."""
+
+
+@attrs.frozen(kw_only=True)
+class AppSettings:
+    """An ``[app:NAME]`` section: what the agent asks of an app that registers.
+
+    Where it leaves something open, None, the app's own wish counts.
+
+    :param name: the participant's whole name, ``app:NAME``.
+    :param order: its place; lower orders freeze first.
+    :param freeze_timeout: seconds that a freeze may take.
+    :param thaw_timeout: seconds that a thaw may take.
+    :param abort: whether a freeze that fails ends the window (``on_failure``).
+    :param required: whether a freeze fails while the app is not registered.
+    :param account: the only user, besides root, who may take the name; None for whoever may
+        connect.
+    """
+
+    name: str
+    order: int | None
+    freeze_timeout: float | None
+    thaw_timeout: float | None
+    abort: bool | None
+    required: bool
+    account: Account | None
 
 
 @attrs.frozen(kw_only=True)
@@ -155,7 +157,11 @@ class Settings:
     :param hold_limit: seconds after which a hold without ``/post-sync`` is thawed.
     :param state_directory: what lasts: certificate, secret, the VM's name.
     :param runtime_directory: what lasts as long as this boot: the record and the lock.
-    :param participants: all participants, in the order of the files.
+    :param control: the UNIX socket for apps, absolute; None where there is none.
+    :param control_group: the number of the group that may connect to it, None for no group.
+    :param participants: all participants that the agent makes by itself, in the order of the
+        files.
+    :param apps: what is asked of apps, in the order of the files.
     """
 
     path: Path
@@ -171,4 +177,7 @@ class Settings:
     hold_limit: float
     state_directory: Path
     runtime_directory: Path
+    control: Path | None
+    control_group: int | None
     participants: tuple[ParticipantSettings, ...]
+    apps: tuple[AppSettings, ...]

@@ -42,6 +42,7 @@ class Step:
     :param participant: the participant.
     :param clock: measures and bounds its phases.
     :param write: writes the record; raises :exc:`~xohook.errors.RecordError`.
+    :param changed: is told of each change of the phase.
     :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
         ``thawing``, ``thawed`` or ``stuck``.
     :param freeze_problem: why it was not frozen; empty where nothing is known of that.
@@ -54,6 +55,7 @@ class Step:
     participant: Participant
     clock: IReactorTime
     write: Callable[[], None]
+    changed: Callable[[Step], None] = lambda _: None
     phase: str = "waiting"
     freeze_problem: str = ""
     thaw_problem: str = ""
@@ -112,13 +114,13 @@ class Step:
         if not self.may_hold:
             return
         await self._be_quiet()
-        self.phase = "thawing"
+        self._enter("thawing")
         timeout = self.participant.thaw_timeout
         phase = Phase(window, timeout, outcome, self._note_if_possible)
         self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
         # A thaw that failed is the administrator's from now on, and not the next start's, unless
         # a disk is still: nothing may be written to it, and who comes next tries again.
-        self.phase = "stuck" if self.participant.is_stuck else "thawed"
+        self._enter("stuck" if self.participant.is_stuck else "thawed")
         self._note_if_possible({})
         if not self.thaw_problem:
             self._log_done(phase, "thawed")
@@ -145,18 +147,20 @@ class Step:
     ) -> None:
         if self.phase == "unprepared":
             return
-        self.phase, self.freeze_problem = during, ""
+        self.freeze_problem = ""
+        self._enter(during)
         try:
             # What an earlier window broke off must not act after this freeze.
             await self._be_quiet()
             self.freeze_problem = await self._do(act, self.participant.freeze_timeout)
         except CancelledError:
-            self.phase, self.freeze_problem = "failed", "broken off"
+            self.freeze_problem = "broken off"
+            self._enter("failed")
             raise
         if not self.freeze_problem:
-            self.phase = after
+            self._enter(after)
             return
-        self.phase = "failed" if during == "freezing" else "unprepared"
+        self._enter("failed" if during == "freezing" else "unprepared")
         _log.warn("{name} not frozen: {problem}", name=self.name, problem=self.freeze_problem)
         if self.participant.abort:
             raise ParticipantError(self.freeze_problem)
@@ -193,6 +197,10 @@ class Step:
         await self.participant.when_quiet()
         self.process = {}
 
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self.changed(self)
+
     def _log_done(self, phase: Phase, done: str) -> None:
         _log.info(
             "window {window}: {name} {done} in {seconds:.3f} s",
@@ -203,8 +211,10 @@ class Step:
         )
 
     def _note(self, process: Mapping[str, Any]) -> None:
+        is_in_record = bool(self.process or process or self.participant.owed())
         self.process = process
-        self.write()
+        if is_in_record:
+            self.write()
 
     def _note_if_possible(self, process: Mapping[str, Any]) -> None:
         try:

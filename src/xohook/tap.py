@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,13 +15,17 @@ from typing import Any, cast
 from twisted.internet import reactor
 from twisted.python import usage
 
-from xohook import __version__, config, places
+from xohook import __version__, config, places, systemd
 from xohook.errors import ConfigurationError, XohookError
 from xohook.lock import lock
 from xohook.record import Record
 from xohook.recovery import Recovered, recover
 from xohook.service import Agent
 from xohook.stamp import Stamp
+
+COLLECTED_AFTER = 50_000
+"""New objects after which Python looks for garbage: with its own 700 it would go through all that
+thousands of apps have registered again and again, in the middle of a window."""
 
 
 class Options(usage.Options):
@@ -49,6 +54,8 @@ class Options(usage.Options):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.path = Path(self["config"]).absolute()
         with _told(()):
+            # By the process's number, which changes when twistd goes into the background.
+            self.inherited = systemd.inherited(os.environ, os.getpid())
             self.found = _recover(self.path)
 
 
@@ -62,11 +69,12 @@ def makeService(options: Options) -> Agent:
     # A stepped clock must change no deadline; Twisted's reactor goes by the time of day.
     main = cast(Any, reactor)
     main.seconds = time.monotonic
+    gc.set_threshold(COLLECTED_AFTER, 20, 20)
     record, stamp, recovered = options.found
     with _told(recovered.problems):
         settings = config.load(options.path, environ=os.environ)
         places.prepare(settings.state_directory, os.geteuid())
-        return Agent(main, settings, record, recovered.strays, stamp, os.environ)
+        return Agent(main, settings, record, recovered.strays, stamp, options.inherited, os.environ)
 
 
 @contextmanager

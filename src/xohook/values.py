@@ -14,9 +14,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
 from pathlib import Path
 
 from xohook import ports
-from xohook.accounts import look_up
+from xohook.control_socket import LONGEST_PATH
 from xohook.durations import format_duration, parse_duration
-from xohook.settings import Account
 
 _ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*:.+")
 _LISTEN_ALLOWED = (
@@ -238,6 +237,36 @@ def absolute_path(text: str) -> Path:
     return path
 
 
+def socket_path(path: Path) -> Path:
+    """See that a path can be a UNIX socket's address.
+
+    :param path: an absolute path.
+    :return: the path.
+    :raises RefusedError: where it is too long for that.
+    """
+    length = len(os.fsencode(path))
+    if length > LONGEST_PATH:
+        raise RefusedError(
+            f"{path} has {length} bytes, too many for a socket", f"at most {LONGEST_PATH}"
+        )
+    return path
+
+
+def control(text: str) -> Path | bool:
+    """Read where the control socket is.
+
+    :param text: ``yes``, ``no`` or an absolute path.
+    :return: the path; True for the runtime directory, which whoever knows that names; False for no
+        socket.
+    :raises RefusedError: where it is none of these, or cannot be a socket's address.
+    """
+    if text in ("yes", "no"):
+        return text == "yes"
+    if not text.startswith("/"):
+        raise RefusedError(f"{text!r} is not known", "yes, no, or a path that begins with /")
+    return socket_path(Path(text))
+
+
 def mount_point(text: str) -> Path | None:
     """Read which filesystem is meant.
 
@@ -297,6 +326,18 @@ def vm_name(text: str) -> str:
     return text
 
 
+def yes_or_no(text: str) -> bool:
+    """Read a decision.
+
+    :param text: ``yes`` or ``no``.
+    :return: whether it is ``yes``.
+    :raises RefusedError: where it is neither.
+    """
+    if text not in ("yes", "no"):
+        raise RefusedError(f"{text!r} is not known", "yes or no")
+    return text == "yes"
+
+
 def aborts(text: str) -> bool:
     """Read whether a failed freeze ends the window.
 
@@ -307,30 +348,6 @@ def aborts(text: str) -> bool:
     if text not in ("abort", "continue"):
         raise RefusedError(f"{text!r} is not known", "abort or continue")
     return text == "abort"
-
-
-def account(text: str) -> Account | None:
-    """Read the user that a program runs as.
-
-    :param text: a login name.
-    :return: the user; None where it is the agent's own already and the agent is not root.
-    :raises RefusedError: where there is no such user, or the agent may not become it.
-    """
-    try:
-        found = look_up(text)
-    except KeyError:
-        raise RefusedError(
-            f"there is no user {text!r}", "a login name that 'getent passwd' lists"
-        ) from None
-    own = os.geteuid()
-    if own == 0:
-        return found
-    if found.uid != own:
-        raise RefusedError(
-            f"only root may run programs as {text!r}, and the agent is user {own}",
-            "run the agent as root, or leave this out",
-        )
-    return None
 
 
 def _listed(text: str) -> list[str]:

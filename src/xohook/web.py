@@ -13,12 +13,10 @@ from xohook.answers import Answer, Requester
 from xohook.auth import Gate
 from xohook.keeper import Keeper
 from xohook.refusals import Refusals
+from xohook.reports import describe
 from xohook.site import HookRequest
 from xohook.steps import Step
 from xohook.text import printable
-
-TAIL = 1024
-"""Bytes of a participant's output that an answer holds (``docs/hook.rst``, JSON)."""
 
 RETRY_AFTER = b"5"
 """Seconds after which an agent that is shutting down may be back."""
@@ -201,27 +199,3 @@ def send(request: HookRequest, body: bytes) -> None:
     request.setHeader(b"Content-Length", b"%d" % len(body))
     request.write(body)
     request.finish()
-
-
-def describe(answer: Answer, steps: Sequence[Step]) -> dict[str, object]:
-    """Tell of a window in plain values.
-
-    :param answer: what is said of it.
-    :param steps: how far each of its participants has come.
-    :return: what ``docs/hook.rst`` describes.
-    """
-    return {
-        "window": answer.window,
-        "state": answer.state,
-        "problems": list(answer.lines),
-        "participants": [
-            {
-                "name": step.name,
-                "phase": step.phase,
-                "outcome": step.freeze_problem or step.thaw_problem or "ok",
-                "seconds": round(step.seconds, 6),
-                "output": step.output[-TAIL:].decode(errors="replace"),
-            }
-            for step in steps
-        ],
-    }

@@ -15,15 +15,12 @@ from automat import TypeMachineBuilder
 from twisted.logger import Logger
 
 from xohook.answers import Outcome, Requester
-from xohook.course import Course, Opened
+from xohook.course import Course
 from xohook.inputs import Windows
+from xohook.work import Opened
 
 LINGER = 60.0
 """Seconds that a ``/post-sync`` leaves to the hold if not the last (docs/hook.rst, Windows)."""
-
-JOIN_SHARE = 0.5
-"""The share of a hold limit that must be left to a hold for a ``/sync`` to join it still: with less
-a snapshot would hardly be taken in time (docs/hook.rst, Windows)."""
 
 _log = Logger()
 
@@ -41,24 +38,13 @@ _stopped = _machine.state("stopped")
 
 @_idle.upon(Windows.sync).to(_freezing)
 def _open_window(inputs: Windows, course: Course, requester: Requester) -> None:
-    _open(inputs, course, requester, Opened(course.new_id(), waiting=[requester]))
+    course.open_window(inputs, requester, Opened(course.new_id(), waiting=[requester]))
 
 
 @_idle.upon(Windows.rehearse).to(_freezing)
 def _open_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
-    _open(inputs, course, requester, Opened(course.new_id(), rehearser=requester, rehearsal=hold))
-
-
-def _open(inputs: Windows, course: Course, requester: Requester, window: Opened) -> None:
-    course.window = window
-    course.await_answer(inputs, requester)
-    _log.info(
-        "window {window} opened by {source}{purpose}",
-        window=window.id,
-        source=requester.source,
-        purpose=" as a rehearsal" if window.rehearser else "",
-    )
-    course.work.freeze(window.id)
+    window = Opened(course.new_id(), rehearser=requester, rehearsal=hold)
+    course.open_window(inputs, requester, window)
 
 
 @_idle.upon(Windows.post_sync).loop()
@@ -116,11 +102,8 @@ def _cancel(inputs: Windows, course: Course) -> None:
 
 @_freezing.upon(Windows._overdue).to(_thawing)
 def _run_out_of_budget(inputs: Windows, course: Course, requester: Requester) -> None:
-    lines = course.work.cancel("the freeze budget is used up")
-    waiting, course.open.waiting = course.open.waiting, []
-    course.expect(len(waiting), answered=False)
-    course.begin_thaw(Outcome.FAILED, *lines)
-    course.deliver(waiting, course.says(500, *lines))
+    course.begin_thaw(Outcome.FAILED, *course.work.cancel("the freeze budget is used up"))
+    course.answer_failed_freeze()
 
 
 @_freezing.upon(Windows.freeze_failed).to(_thawing)
@@ -142,10 +125,7 @@ def _hold(inputs: Windows, course: Course) -> None:
         waiting, window.waiting = window.waiting, []
         course.deliver(waiting, course.admit(inputs, len(waiting)))
         return
-    seconds = min(window.rehearsal, course.limits.hold_limit)
-    window.end = course.clock.callLater(seconds, inputs._rehearsed)
-    course.work.hold(course.clock.seconds() + seconds)
-    course.work.save()
+    course.hold_rehearsal(inputs)
 
 
 # The hold, which others may join.
@@ -155,7 +135,7 @@ def _hold(inputs: Windows, course: Course) -> None:
 def _join(inputs: Windows, course: Course, requester: Requester) -> None:
     window = course.open
     course.await_answer(inputs, requester)
-    if window.answered and course.most_left() < JOIN_SHARE * course.limits.hold_limit:
+    if course.is_too_late_to_join:
         course.queue.append(requester)
         _log.info(
             "/sync from {source} is too late to join window {window} and waits for its end",
@@ -295,12 +275,8 @@ def _leave_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
 
 @_thawing.upon(Windows._overdue).loop()
 def _answer_before_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
-    window = course.open
-    if requester in window.waiting:
-        waiting, window.waiting = window.waiting, []
-        course.expect(len(waiting), answered=False)
-        course.work.save()
-        course.deliver(waiting, course.says(500, *window.lines))
+    if requester in course.open.waiting:
+        course.answer_failed_freeze()
     elif course.let_leave(requester):
         course.deliver([requester], course.says(500, "the window before it was not thawed in time"))
 
@@ -316,6 +292,34 @@ def _close_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> No
         inputs.sync(requester)
     # Last, so that whoever comes back with its next request has its turn after those.
     deliver()
+
+
+# The administrator's end of a window.
+
+
+@_freezing.upon(Windows.thaw_now).to(_thawing)
+def _stop_this_freeze(inputs: Windows, course: Course, requester: Requester) -> None:
+    why = f"ended by {requester.source}"
+    course.open.closing.append(requester)
+    course.begin_thaw(Outcome.STOPPED, why, *course.work.cancel(why))
+
+
+@_holding.upon(Windows.thaw_now).to(_thawing)
+def _stop_this_hold(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.open.closing.append(requester)
+    course.end_hold(Outcome.STOPPED, f"ended by {requester.source}")
+
+
+@_thawing.upon(Windows.thaw_now).loop()
+@_stopping.upon(Windows.thaw_now).loop()
+def _await_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.open.closing.append(requester)
+
+
+@_idle.upon(Windows.thaw_now).loop()
+@_stopped.upon(Windows.thaw_now).loop()
+def _nothing_to_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.deliver([requester], course.says(200))
 
 
 # The end.
@@ -344,7 +348,7 @@ def _close_last_window(inputs: Windows, course: Course, lines: tuple[str, ...]) 
         _refuse_post_sync(inputs, course, requester)
     queue, course.queue = course.queue, []
     course.expect(len(queue), answered=False)
-    deliver = course.close(lines)
+    deliver = course.close(lines, refusal=503)
     deliver()
     course.deliver(queue, course.says(503))
     course.work.stopped()

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,7 +104,9 @@ class Agent:
         self.directory = directory
         self.configuration = directory / "xohook.ini"
         self.state_directory = directory / "state"
-        self.runtime_directory = directory / "run"
+        # A path of its own, for a test's directory is too deep for the control socket in it.
+        self._runtime = tempfile.TemporaryDirectory(prefix="xohook-")
+        self.runtime_directory = Path(self._runtime.name) / "run"
         self.log_path = directory / "agent.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._descendants = contextlib.ExitStack()
@@ -146,6 +149,11 @@ class Agent:
             sections,
         )
         self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    @property
+    def control(self) -> Path:
+        """The path of the control socket."""
+        return self.runtime_directory / "control.sock"
 
     @property
     def pid(self) -> int:

@@ -25,14 +25,13 @@ class BuriedAgent(Agent):
     Python itself tells its standard error of each import.
 
     :param disk: where all of it lies, but for the runtime directory and its plain output.
-    :param outside: an absolute path for these.
+    :param outside: an absolute path for its plain output.
     :param sections: the participants.
     """
 
     def __init__(self, disk: Disk, outside: Path, sections: str) -> None:
         super().__init__(disk.mount / "home")
         outside.mkdir()
-        self.runtime_directory = outside / "run"
         self.log_path = outside / "output"
         self.own_log = self.directory / "agent.log"
         self.twistd_options = ("-n", "--pidfile=", f"--logfile={self.own_log}")

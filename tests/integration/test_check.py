@@ -173,7 +173,7 @@ class CheckTests(CommandTestCase):
 
     def test_runtime_directory(self) -> None:
         """A runtime directory on a disk is a warning; on one that is frozen, an error."""
-        self.configure()
+        self.configure("control = no")
         text = self.file.read_text().replace("/dev/shm/xohook-test-not-made", f"{self.state}/run")
         self.file.write_text(text)
         self.check(f"warning  runtime_directory = {self.state}/run: on ")

@@ -63,7 +63,7 @@ class HiddenTests(CommandTestCase):
 
     def test_directories(self) -> None:
         """State and runtime directory in such places are errors."""
-        self.configure()
+        self.configure("control = no")
         text = self.file.read_text().replace(str(self.state), f"{self.hidden}/state")
         runtime = f"{self.directory}/{LONG}"
         self.file.write_text(text.replace("/dev/shm/xohook-test-not-made", runtime))

@@ -323,7 +323,8 @@ class FullDiskTests(HoldTestCase):
         agent = Agent(Path(self.mktemp()).resolve())
         agent.state_directory = state or agent.state_directory
         agent.runtime_directory = runtime or agent.runtime_directory
-        agent.configure(LIMIT, self.sections)
+        # The path may be too long for a socket.
+        agent.configure(f"{LIMIT}\ncontrol = no", self.sections)
         self.addCleanup(agent.stop)
         agent.start()
         return agent

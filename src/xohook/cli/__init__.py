@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 
-import click
+# A filesystem may be frozen, and whoever writes a .pyc to it hangs.
+sys.dont_write_bytecode = True
 
-from xohook import __version__
+import click  # noqa: E402 - the line above has to come first.
+
+from xohook import __version__  # noqa: E402
 
 # The name of each subcommand, which its module has too, and what the overview says of it.
 _SUBCOMMANDS = {
     "check": "Say what is wrong with the configuration and this machine.",
     "setup": "Print what to paste into Xen Orchestra.",
+    "status": "Say what is registered, frozen and held now.",
+    "thaw": "End the present window now.",
+    "register": "Let two programs be an app that takes part.",
 }
 
 
@@ -37,3 +45,6 @@ def main() -> None:
 
     Exit status: 0 all is well, 1 what was asked about is not, 2 wrong usage.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal of another encoding is no reason to say nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")

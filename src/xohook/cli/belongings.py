@@ -28,7 +28,7 @@ def directories(settings: Settings) -> Iterator[Finding]:
     yield _directory("state_directory", settings.state_directory)
     yield _directory("runtime_directory", settings.runtime_directory)
     try:
-        mounts.refuse_frozen(settings.runtime_directory, settings.participants)
+        mounts.refuse_frozen("runtime_directory", settings.runtime_directory, settings.participants)
     except StartError as refused:
         yield error(str(refused))
         return

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from xohook import mounts
 from xohook.cli.findings import Finding, error, ok, warning
-from xohook.settings import FilesystemSettings, ParticipantSettings
+from xohook.participants.app import ORDER
+from xohook.settings import AppSettings, FilesystemSettings, ParticipantSettings
 
 
-def examine(participants: Iterable[ParticipantSettings]) -> Iterator[Finding]:
+def examine(
+    participants: Iterable[ParticipantSettings], apps: Iterable[AppSettings]
+) -> Iterator[Finding]:
     """Look at the filesystem participants, and at their places among the others.
 
-    :param participants: all participants.
+    :param participants: all participants that the agent makes by itself.
+    :param apps: what is asked of apps; one whose order is left open counts with the default.
     :return: findings for each filesystem participant, and one for each other participant that
-        runs after one of them.
+        is frozen after one of them.
     """
     participants = tuple(participants)
     filesystems = [each for each in participants if isinstance(each, FilesystemSettings)]
@@ -29,7 +33,10 @@ def examine(participants: Iterable[ParticipantSettings]) -> Iterator[Finding]:
             f"[{filesystems[0].name}]: only root may freeze a filesystem (CAP_SYS_ADMIN); run the "
             "agent, and this check, as root"
         )
-    yield from _overtaken(filesystems, participants)
+    others = [each for each in participants if not isinstance(each, FilesystemSettings)]
+    orders = {each.name: each.order for each in others}
+    orders |= {app.name: ORDER if app.order is None else app.order for app in apps}
+    yield from _overtaken(filesystems, orders)
 
 
 def _examine_mounts(
@@ -71,15 +78,15 @@ def _problem(point: Path, table: str) -> str:
 
 
 def _overtaken(
-    filesystems: list[FilesystemSettings], participants: Iterable[ParticipantSettings]
+    filesystems: list[FilesystemSettings], orders: Mapping[str, int]
 ) -> Iterator[Finding]:
     if not filesystems:
         return
     earliest = min(filesystems, key=lambda each: each.order)
-    for each in participants:
-        if not isinstance(each, FilesystemSettings) and each.order > earliest.order:
+    for name, order in orders.items():
+        if order > earliest.order:
             yield warning(
-                f"[{each.name}] order = {each.order}: it is frozen after [{earliest.name}] "
+                f"[{name}] order = {order}: it is frozen after [{earliest.name}] "
                 f"({earliest.order}), and hangs if it touches that filesystem; give it a lower "
                 "order"
             )

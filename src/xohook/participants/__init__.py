@@ -101,5 +101,5 @@ class Participant(Protocol):
     def owed(self) -> Mapping[str, Any]:
         """Tell what the next start needs to thaw it.
 
-        :return: plain values for the record.
+        :return: plain values for the record; none where it thaws without the agent.
         """

@@ -1,0 +1,160 @@
+"""What the agent tells of itself, in lines for a human at 3 a.m. Pure.
+
+The values are those of the JSON in ``docs/hook.rst`` and ``docs/protocol.rst``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from xohook.answers import Outcome
+from xohook.text import printable
+
+_GOOD = ("idle", *(outcome.value for outcome in Outcome if outcome.is_good))
+_PROBLEM_LENGTH = 1000
+_GAP = "  "
+
+Told = Mapping[str, Any]
+"""What the agent has answered."""
+
+
+def is_good(status: Told) -> bool:
+    """Tell whether nothing needs to be looked into.
+
+    :param status: the answer to ``status``.
+    :return: whether the last window was good, or the present one can still be; nothing is frozen
+        that should not be; and every app that has to be registered is.
+    """
+    if stuck(status) or status["absent"]:
+        return False
+    return not status["problems"] if status["open"] else status["state"] in _GOOD
+
+
+def stuck(told: Told) -> list[str]:
+    """Tell what is frozen still after a thaw that failed.
+
+    :param told: an answer with ``participants``.
+    :return: their names, printable.
+    """
+    return [printable(each["name"]) for each in told["participants"] if each["phase"] == "stuck"]
+
+
+def lines(status: Told, now: float, user: Callable[[int], str]) -> Iterator[str]:
+    """Describe how the agent is.
+
+    :param status: the answer to ``status``.
+    :param now: the time, in seconds since the epoch.
+    :param user: gives the name of a user by its number.
+    :return: the lines; the first says what is so now.
+    """
+    yield _headline(status)
+    yield f"agent {printable(status['version'])}, process {status['pid']}"
+    if status["opened"] is not None:
+        ago = length(now - status["opened"])
+        yield f"the window opened at {_moment(status['opened'])}, {ago} ago"
+    yield from problems(status)
+    if status["absent"]:
+        yield ""
+        yield f"{_counted(len(status['absent']), 'required app')} NOT REGISTERED, start:"
+        yield from (f"{_GAP}{printable(name)}" for name in status["absent"])
+    yield ""
+    yield from participants(status)
+    yield ""
+    yield from _apps(status["apps"], user)
+
+
+def problems(told: Told) -> Iterator[str]:
+    """Describe what went wrong.
+
+    :param told: an answer with ``problems``.
+    :return: the lines, none where nothing did.
+    """
+    if told["problems"]:
+        yield ""
+        yield f"{_counted(len(told['problems']), 'problem')}:"
+        yield from (f"{_GAP}{printable(line, _PROBLEM_LENGTH)}" for line in told["problems"])
+
+
+def participants(told: Told) -> Iterator[str]:
+    """Describe how far each participant has come, with the output of those that failed.
+
+    :param told: an answer with ``participants``.
+    :return: the lines.
+    """
+    found: Sequence[Told] = told["participants"]
+    phases = Counter(printable(each["phase"]) for each in found)
+    summary = ", ".join(f"{count} {phase}" for phase, count in phases.items())
+    yield f"{_counted(len(found), 'participant')}{': ' if found else ''}{summary}"
+    rows = [
+        (
+            printable(each["name"]),
+            printable(each["phase"]),
+            f"{each['seconds']:.3f} s",
+            printable(each["outcome"], _PROBLEM_LENGTH),
+        )
+        for each in found
+    ]
+    for each, row in zip(found, _columns(rows), strict=True):
+        yield row
+        if each["outcome"] != "ok":
+            yield from (f"{_GAP * 2}| {printable(line)}" for line in each["output"].splitlines())
+
+
+def length(seconds: float) -> str:
+    """Write a length of time as one reads it from a clock.
+
+    :param seconds: the length.
+    :return: for instance ``42s``, ``1m42s`` or ``3h01m``.
+    """
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes_beyond = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes_beyond:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def _headline(status: Told) -> str:
+    state, window = printable(status["state"]), printable(str(status["window"]))
+    if status["open"]:
+        what = "HOLDING" if state == "holding" else state
+        left = "" if status["left"] is None else f" for {length(status['left'])} more"
+        return f"{what} window {window}{left}"
+    if stuck(status):
+        return f"STILL FROZEN after window {window} {state}: {', '.join(stuck(status))}"
+    if status["window"] is None:
+        return "idle; no window since the agent started"
+    return f"idle; last window {window} {state}"
+
+
+def _apps(apps: Sequence[Told], user: Callable[[int], str]) -> Iterator[str]:
+    yield f"{_counted(len(apps), 'app')} registered"
+    rows = (
+        (
+            printable(app["name"]),
+            f"user {printable(user(app['uid']))}",
+            f"process {app['pid']}",
+            f"order {app['order']}",
+        )
+        for app in apps
+    )
+    yield from _columns(list(rows))
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
+    """Put cells below one another; the last column is as wide as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield (_GAP + _GAP.join(cells)).rstrip()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

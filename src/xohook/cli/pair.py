@@ -1,0 +1,166 @@
+"""An app that is a pair of programs, one that freezes and one that thaws."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import Process
+from collections.abc import Mapping
+from contextlib import suppress
+
+from xohook.client import Freeze, Thaw
+from xohook.durations import format_duration
+from xohook.errors import XohookError
+from xohook.participants import Phase
+from xohook.participants.programs import Surroundings
+from xohook.process import GIVE_UP_AFTER, KILL_AFTER, OUTPUT_KEPT, Ended
+
+# Seconds between two looks at a group that was told to end.
+_GLANCE = 0.05
+
+
+class ProgramError(XohookError):
+    """A program cannot be run, or did not end well."""
+
+
+class Pair:
+    """The two programs; their standard input is empty.
+
+    :param freeze: the program that freezes and its arguments, None where there is none.
+    :param thaw: the program that thaws and its arguments, None where there is none.
+    :param thaw_timeout: seconds that a thaw may take, for the program to know.
+    :param variables: the environment, to which what every participant's programs get is added.
+    """
+
+    def __init__(
+        self,
+        freeze: tuple[str, ...] | None,
+        thaw: tuple[str, ...] | None,
+        thaw_timeout: float,
+        variables: Mapping[str, str],
+    ) -> None:
+        self._freeze = freeze
+        self._thaw = thaw
+        self._thaw_timeout = thaw_timeout
+        self._surroundings = Surroundings(None, None, variables)
+
+    async def freeze(self, freeze: Freeze) -> None:
+        """Run the program that freezes; once cancelled, end it.
+
+        :param freeze: what is asked for.
+        :raises ProgramError: where it cannot be run, or ends badly, or not in time.
+        """
+        await self._run(self._freeze, "freeze", Phase(freeze.window, freeze.timeout, "", _nothing))
+
+    async def thaw(self, thaw: Thaw) -> None:
+        """Run the program that thaws, for as long as it takes: ended halfway, it thaws nothing.
+
+        :param thaw: what is asked for.
+        :raises ProgramError: as with :meth:`freeze`.
+        """
+        phase = Phase(thaw.window, self._thaw_timeout, thaw.outcome, _nothing)
+        await self._run(self._thaw, "thaw", phase)
+
+    async def _run(self, arguments: tuple[str, ...] | None, name: str, phase: Phase) -> None:
+        if arguments is not None:
+            environment = self._surroundings.environment(name, phase)
+            timeout = phase.timeout if name == "freeze" else None
+            ended = await _run(arguments, environment, timeout)
+            if not ended.is_good:
+                raise ProgramError(ended.describe())
+
+
+def _nothing(process: Mapping[str, object]) -> None:
+    """Note a process in no record: what this app owes ends with it."""
+
+
+async def _run(
+    arguments: tuple[str, ...], environment: Mapping[str, str], timeout: float | None
+) -> Ended:
+    """Run a program to its end; past its time, or cancelled, its whole group ends."""
+    # Not asyncio's own pipe, whose end it may wait for: a process left behind may hold it for ever.
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    output = bytearray()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(reading, _read, reading, output)
+    try:
+        process = await _start(arguments, environment, writing)
+        status = await _wait(process, timeout)
+        _read(reading, output)
+    except OSError as error:
+        reason = f"{arguments[0]}: {error.strerror}"
+        return Ended(status=None, signal=None, output=b"", dropped=0, unrunnable=reason)
+    finally:
+        loop.remove_reader(reading)
+        os.close(reading)
+        # Not before: a program that closes its output would be an end that is read for ever.
+        os.close(writing)
+    if status < 0:
+        return Ended(status=None, signal=-status, output=bytes(output), dropped=0, unrunnable="")
+    return Ended(status=status, signal=None, output=bytes(output), dropped=0, unrunnable="")
+
+
+def _read(reading: int, output: bytearray) -> None:
+    # A pipe holds no more than that (pipe(7)), so one read empties it.
+    with suppress(BlockingIOError):
+        output += os.read(reading, OUTPUT_KEPT)
+        del output[:-OUTPUT_KEPT]
+
+
+async def _start(
+    arguments: tuple[str, ...], environment: Mapping[str, str], output: int
+) -> Process:
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Left to itself, asyncio would end the program and not its group.
+        with suppress(OSError):
+            await _end(await starting)
+        raise
+
+
+async def _wait(process: Process, timeout: float | None) -> int:
+    try:
+        return await asyncio.wait_for(process.wait(), timeout)
+    except asyncio.TimeoutError:
+        await _end(process)
+        raise ProgramError(f"not done within {format_duration(timeout or 0)}") from None
+    except asyncio.CancelledError:
+        await _end(process)
+        raise
+
+
+async def _end(process: Process) -> None:
+    """End the whole group: SIGTERM, then SIGKILL; one that survives that is left to itself."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + KILL_AFTER
+    signalled = _signal_group(process, signal.SIGTERM)
+    while signalled and loop.time() < deadline:
+        await asyncio.sleep(_GLANCE)
+        signalled = _signal_group(process, 0)
+    if signalled:
+        _signal_group(process, signal.SIGKILL)
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(process.wait(), GIVE_UP_AFTER)
+
+
+def _signal_group(process: Process, number: int) -> bool:
+    """Signal all that the program has become (setsid(2)); tell whether there is anything left."""
+    try:
+        os.killpg(process.pid, number)
+    except OSError:
+        # What has become another user's (sudo) may not be signalled.
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""What can be asked for over the control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, execute
+
+from xohook.answers import Answer, Requester
+from xohook.apps import Apps, Registration, Wishes, is_own
+from xohook.control_socket import Peer
+from xohook.errors import CallError
+from xohook.keeper import Keeper
+from xohook.options import LAST_ORDER, LONGEST_TIMEOUT, NAME, SHORTEST
+from xohook.participants.app import Remote
+from xohook.reports import describe, status
+from xohook.steps import Step
+from xohook.text import printable
+from xohook.wire import INVALID_PARAMS, NOT_ALLOWED, NOT_REGISTERED, NOT_RELOADED, UNKNOWN_METHOD
+
+PROTOCOL = 1
+"""The version of what is spoken (docs/protocol.rst)."""
+
+Params = Mapping[str, Any]
+
+
+class Caller(Remote, Protocol):
+    """Who asks.
+
+    :param peer: its process.
+    :param registrations: what it has registered, by name.
+    :param unsubscribe: ends its subscription; None where it has none.
+    """
+
+    peer: Peer
+    registrations: dict[str, Registration]
+    unsubscribe: Callable[[], None] | None
+
+    def notify(self, method: str, params: Params) -> None:
+        """Tell it something that wants no answer.
+
+        :param method: what.
+        :param params: the parameters by name.
+        """
+
+
+class Methods:
+    """The methods of one agent.
+
+    :param keeper: keeps the window.
+    :param apps: the apps that are registered.
+    :param reload: reads the configuration again, between windows; returns a line for each mistake.
+    """
+
+    def __init__(self, keeper: Keeper, apps: Apps, reload: Callable[[], Sequence[str]]) -> None:
+        self._keeper = keeper
+        self._apps = apps
+        self._reload = reload
+        self._leaving: set[Registration] = set()
+        self._methods: Mapping[str, Callable[[Caller, Params], Any]] = {
+            "register": self._register,
+            "unregister": self._unregister,
+            "status": self._status,
+            "subscribe": self._subscribe,
+            "thaw_now": self._thaw_now,
+            "reload": self._read_again,
+        }
+
+    def call(self, caller: Caller, method: str, params: Params) -> Any:
+        """Do what is asked for.
+
+        :param caller: who asks.
+        :param method: the method's name.
+        :param params: the parameters by name.
+        :return: the result in plain values, or a Deferred of it.
+        :raises CallError: where it cannot be done.
+        """
+        found = self._methods.get(method)
+        if found is None:
+            known = ", ".join(self._methods)
+            raise CallError(UNKNOWN_METHOD, f"no method {printable(method)!r}; known are {known}")
+        return found(caller, params)
+
+    def _register(self, caller: Caller, params: Params) -> dict[str, Any]:
+        known = ("name", "order", "freeze_timeout", "thaw_timeout", "on_failure")
+        _refuse_others(params, *known)
+        name = _name(params)
+        wishes = Wishes(
+            order=_order(params),
+            freeze_timeout=_seconds(params, "freeze_timeout"),
+            thaw_timeout=_seconds(params, "thaw_timeout"),
+            abort=_abort(params),
+        )
+        registered = self._apps.register(name, caller.peer, wishes, caller)
+        caller.registrations[name] = registered
+        return {"name": name, "protocol": PROTOCOL}
+
+    def _unregister(self, caller: Caller, params: Params) -> Deferred[dict[str, Any]]:
+        _refuse_others(params, "name")
+        name = _name(params)
+        registration = caller.registrations.get(name)
+        if registration is None:
+            raise CallError(NOT_REGISTERED, f"{name} is not registered on this connection")
+        if registration in self._leaving:
+            raise CallError(
+                NOT_REGISTERED, f"{name} is unregistered already, as soon as the window ends"
+            )
+        self._leaving.add(registration)
+
+        def unregister() -> dict[str, Any]:
+            self._leaving.remove(registration)
+            # It may have gone away since.
+            if caller.registrations.pop(name, None) is not None:
+                self._apps.unregister(registration)
+            return {}
+
+        return self._between_windows(unregister)
+
+    def _status(self, caller: Caller, params: Params) -> dict[str, Any]:
+        _refuse_others(params)
+        return status(self._keeper, self._apps, in_full=is_own(caller.peer))
+
+    def _subscribe(self, caller: Caller, params: Params) -> dict[str, Any]:
+        now = self._status(caller, params)
+        in_full = is_own(caller.peer)
+
+        def tell(answer: Answer, changed: Sequence[Step]) -> None:
+            caller.notify("event", describe(answer, changed, in_full=in_full))
+
+        def tell_of_app(registration: Registration, is_there: bool) -> None:
+            if is_there:
+                caller.notify("event", {"registered": registration.describe()})
+            else:
+                caller.notify("event", {"unregistered": registration.name})
+
+        def end() -> None:
+            self._keeper.watchers.remove(tell)
+            self._apps.watchers.remove(tell_of_app)
+
+        if caller.unsubscribe is None:
+            self._keeper.watchers.append(tell)
+            self._apps.watchers.append(tell_of_app)
+            caller.unsubscribe = end
+        return now
+
+    def _thaw_now(self, caller: Caller, params: Params) -> Deferred[dict[str, Any]]:
+        _refuse_others(params)
+        _refuse_strangers(caller, "thaw_now")
+        ended: Deferred[Answer] = Deferred()
+
+        def tell(answer: Answer) -> dict[str, Any]:
+            steps = self._keeper.steps(answer.window) if answer.window else ()
+            is_stuck = any(step.phase == "stuck" for step in self._keeper.look().steps)
+            is_thawed = not is_stuck and not any(step.thaw_problem for step in steps)
+            return {**describe(answer, steps), "thawed": is_thawed}
+
+        source = f"user {caller.peer.uid} over the control socket"
+        self._keeper.thaw_now(Requester(source, ended.callback))
+        return ended.addCallback(tell)
+
+    def _read_again(self, caller: Caller, params: Params) -> Deferred[dict[str, Any]]:
+        _refuse_others(params)
+        _refuse_strangers(caller, "reload")
+
+        def reload() -> dict[str, Any]:
+            problems = self._reload()
+            if problems:
+                problem = "the configuration has mistakes, and nothing has changed"
+                raise CallError(NOT_RELOADED, problem, {"problems": list(problems)})
+            return {}
+
+        return self._between_windows(reload)
+
+    def _between_windows(self, change: Callable[[], dict[str, Any]]) -> Deferred[dict[str, Any]]:
+        result: Deferred[dict[str, Any]] = Deferred()
+        self._keeper.between_windows(lambda: execute(change).chainDeferred(result))
+        return result
+
+
+def _refuse_strangers(caller: Caller, method: str) -> None:
+    if not is_own(caller.peer):
+        problem = f"{method} is for root and the agent's own user, and this is user"
+        raise CallError(NOT_ALLOWED, f"{problem} {caller.peer.uid}")
+
+
+def _refuse_others(params: Params, *known: str) -> None:
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        allowed = f"known are {', '.join(known)}" if known else "it takes none"
+        raise CallError(INVALID_PARAMS, f"unknown params: {printable(str(unknown))}; {allowed}")
+
+
+def _name(params: Params) -> str:
+    name = params.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise _wrong("name", "1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    return name
+
+
+def _order(params: Params) -> int | None:
+    order = params.get("order")
+    # In Python True is an integer too.
+    if order is None or (type(order) is int and 0 <= order <= LAST_ORDER):
+        return order
+    raise _wrong("order", f"an integer from 0 to {LAST_ORDER}")
+
+
+def _seconds(params: Params, name: str) -> float | None:
+    seconds = params.get(name)
+    if seconds is None:
+        return None
+    if type(seconds) in (int, float) and SHORTEST <= seconds <= LONGEST_TIMEOUT:
+        return float(seconds)
+    raise _wrong(name, f"seconds, from {SHORTEST:g} to {LONGEST_TIMEOUT:g}")
+
+
+def _abort(params: Params) -> bool | None:
+    on_failure = params.get("on_failure")
+    if on_failure in (None, "abort", "continue"):
+        return None if on_failure is None else on_failure == "abort"
+    raise _wrong("on_failure", "abort or continue")
+
+
+def _wrong(param: str, allowed: str) -> CallError:
+    return CallError(INVALID_PARAMS, f"{param}: what is allowed is {allowed}")

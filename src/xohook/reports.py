@@ -1,0 +1,68 @@
+"""What there is to tell of windows, in plain values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from xohook import __version__
+from xohook.answers import Answer
+from xohook.apps import Apps
+from xohook.keeper import Keeper
+from xohook.steps import Step
+
+TAIL = 1024
+"""Bytes of a participant's output that a description holds (``docs/hook.rst``, JSON)."""
+
+
+def describe(answer: Answer, steps: Sequence[Step], *, in_full: bool = True) -> dict[str, Any]:
+    """Tell of a window.
+
+    :param answer: what is said of it.
+    :param steps: how far each of its participants has come.
+    :param in_full: whether the ends of their outputs are told too, and what went wrong, which may
+        be the last line of one.
+    :return: what ``docs/hook.rst`` describes.
+    """
+    return {
+        "window": answer.window,
+        "state": answer.state,
+        "problems": list(answer.lines) if in_full else [],
+        "participants": [
+            {
+                "name": step.name,
+                "phase": step.phase,
+                "outcome": _outcome(step, in_full=in_full),
+                "seconds": round(step.seconds, 6),
+                "output": step.output[-TAIL:].decode(errors="replace") if in_full else "",
+            }
+            for step in steps
+        ],
+    }
+
+
+def _outcome(step: Step, *, in_full: bool) -> str:
+    problem = step.freeze_problem or step.thaw_problem
+    return problem if problem and in_full else "failed" if problem else "ok"
+
+
+def status(keeper: Keeper, apps: Apps, *, in_full: bool) -> dict[str, Any]:
+    """Tell how the agent is.
+
+    :param keeper: keeps the window.
+    :param apps: the apps that are registered.
+    :param in_full: whether the ends of the participants' outputs are told too.
+    :return: what ``docs/protocol.rst`` describes.
+    """
+    sight = keeper.look()
+    return {
+        **describe(sight.answer, sight.steps, in_full=in_full),
+        "version": __version__,
+        "pid": os.getpid(),
+        "open": sight.is_open,
+        "opened": sight.opened,
+        "left": sight.left,
+        "apps": apps.describe(),
+        "absent": apps.absent(),
+    }
