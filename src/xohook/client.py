@@ -36,7 +36,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -124,7 +124,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The thaw is due while the freeze still runs: who can cancel a freeze does it now."""
+    """The thaw is due while the freeze still runs: who is to cancel a freeze does it now."""
 
 
 Event = Registered | Refused | Freeze | Thaw | Withdrawn
@@ -423,6 +423,25 @@ def told(error: BaseException) -> str:
     return _one_line(f"{kind}: {text}" if text else kind)
 
 
+def refuse_unrun(returned: object) -> None:
+    """See that a callback has done its work, and not returned the work to be done.
+
+    :param returned: what it returned.
+    :raises TypeError: where that is a coroutine, a generator or the like.
+    """
+    if isinstance(returned, Generator | AsyncGenerator) or hasattr(returned, "__await__"):
+        if isinstance(returned, Coroutine | Generator):
+            returned.close()
+        kind = type(returned).__name__
+        raise TypeError(f"the callback returned a {kind}, which nobody runs: use another form")
+
+
+def _say(level: int, text: str, error: BaseException | None = None) -> None:
+    # A handler that cannot write, for a full disk perhaps, must leave nobody frozen.
+    with contextlib.suppress(Exception):
+        _log.log(level, "%s", text, exc_info=error)
+
+
 _sockets: WeakSet[socket.socket] = WeakSet()
 _running: WeakSet[Registration] = WeakSet()
 
@@ -549,7 +568,7 @@ class Applicant(Generic[_Returned]):
     def _bemoan(self, event: Freeze | Thaw, error: BaseException) -> str:
         """Log what a callback raised; tell it in a line."""
         phase = type(event).__name__.lower()
-        _log.error("%s: the %s of window %s failed", self._app, phase, event.window, exc_info=error)
+        _say(logging.ERROR, f"{self._app}: the {phase} of window {event.window} failed", error)
         return told(error)
 
     def _settle(self, now: float) -> None:
@@ -557,7 +576,7 @@ class Applicant(Generic[_Returned]):
         self._since = now
         self._logged.clear()
         self._problem = ""
-        _log.info("registered as %s with the agent at %s", self._app, self._control)
+        _say(logging.INFO, f"registered as {self._app} with the agent at {self._control}")
 
     def _fail(self, problem: str, now: float) -> float:
         """Take note that it is not registered; tell how long to wait for the next attempt."""
@@ -567,7 +586,7 @@ class Applicant(Generic[_Returned]):
         self._problem = problem
         if problem not in self._logged and not self._is_closed:
             self._logged.add(problem)
-            _log.warning("%s is not registered: %s", self._app, problem)
+            _say(logging.WARNING, f"{self._app} is not registered: {problem}")
         self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST_PAUSE)
         # So that not all applications come at the same moment.
         return self._pause * (0.5 + os.urandom(1)[0] / 510)
@@ -758,7 +777,7 @@ class Registration(Applicant[object]):
 
     def _problem_of(self, event: Freeze | Thaw) -> str:
         try:
-            self._call(event)
+            refuse_unrun(self._call(event))
         except BaseException as error:  # noqa: BLE001 - the application goes on, whatever it was.
             return self._bemoan(event, error)
         return ""
@@ -779,9 +798,13 @@ class Registration(Applicant[object]):
 class AsyncRegistration(Applicant[Awaitable[object]]):
     """The form for asyncio: the callbacks are coroutine functions.
 
-    It is an asynchronous context manager, and used once. A freeze is cancelled where the thaw comes
-    due while it runs; the thaw is called when it has ended, even if it does not heed that.
+    It is an asynchronous context manager, and used once. Where the thaw comes due while a freeze
+    runs, that is let run to its end first; the end of the registration alone cancels it.
     """
+
+    cancel_freeze = False
+    """Whether to cancel the freeze then: for one that ends by it. What runs in a thread does not,
+    and would come to rest after its thaw."""
 
     _task: asyncio.Task[None] | None = None
     _callback: asyncio.Task[str] | None = None
@@ -887,6 +910,7 @@ class AsyncRegistration(Applicant[Awaitable[object]]):
                 if cancelled is not None and self._callback is not None:
                     self._callback.cancel()
                 cancelled = error
+                self._is_closed = True
                 self._line.hang_up("it has been closed")
                 self._go_on()
         if cancelled is not None:
@@ -904,6 +928,8 @@ class AsyncRegistration(Applicant[Awaitable[object]]):
             self._take(event)
         self._line.write()
         self._watch()
+        if conversation.is_ended and not self._is_closed:
+            self._changed.clear()
         if conversation.is_over:
             self._over.set()
 
@@ -916,7 +942,7 @@ class AsyncRegistration(Applicant[Awaitable[object]]):
         elif isinstance(event, Registered):
             self._settle(time.monotonic())
             self._changed.set()
-        elif self._callback is not None:
+        elif self._callback is not None and (self.cancel_freeze or self._is_closed):
             self._callback.cancel()
 
     async def _problem_of(self, event: Freeze | Thaw) -> str:

@@ -13,9 +13,10 @@ a value, a Deferred or a coroutine.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
 from twisted.application.service import Service
@@ -36,6 +37,7 @@ from xohook.client import (
     Registered,
     Thaw,
     close_in_children,
+    refuse_unrun,
     told,
 )
 
@@ -126,13 +128,18 @@ def _error(failure: Failure) -> BaseException:
 class Registration(Applicant[object], Service):
     """A service that is registered with the agent for as long as it runs.
 
-    A freeze is cancelled where the thaw comes due while it runs; the thaw is called when its
-    Deferred has fired. What :meth:`stopService` returns is not to be waited for in a callback.
+    Where the thaw comes due while a freeze runs, that is let run to its end first; the end of the
+    service alone cancels it. What :meth:`stopService` returns is not to be waited for in a
+    callback.
 
     :param reactor: the reactor, or whatever has ``IReactorTime`` and ``IReactorUNIX``.
     :param app: the application's name. The other parameters are those of
         :class:`xohook.client.Applicant`.
     """
+
+    cancel_freeze = False
+    """Whether to cancel the freeze then: for one that ends by it. What runs in a thread does not,
+    and would come to rest after its thaw."""
 
     def __init__(
         self,
@@ -221,8 +228,9 @@ class Registration(Applicant[object], Service):
 
     def _refusal(self, failure: Failure) -> str:
         # Twisted tells the number of the error; Python has a class for it, and the words.
-        number = getattr(failure.value, "osError", None)
-        return self._explain(OSError(number, os.strerror(number)) if number else _error(failure))
+        # It has none for a socket that takes nobody at the moment, and says so over several lines.
+        number = getattr(failure.value, "osError", None) or errno.EAGAIN
+        return self._explain(OSError(number, os.strerror(number)))
 
     def _try_later(self, problem: str) -> None:
         self._line = None
@@ -239,7 +247,7 @@ class Registration(Applicant[object], Service):
         elif isinstance(event, Registered):
             self._settle(time.monotonic())
             self._tell_waiting()
-        else:
+        elif self.cancel_freeze or self._is_closed:
             self._callback.cancel()
 
     def _run(self, line: _Line, event: Freeze | Thaw) -> None:
@@ -251,6 +259,12 @@ class Registration(Applicant[object], Service):
             line.conversation.done(problem)
             line.go_on()
 
-        called = maybeDeferred(self._call, event)
+        def call() -> object:
+            returned = self._call(event)
+            if not isinstance(returned, Deferred | Coroutine):
+                refuse_unrun(returned)
+            return returned
+
+        called = maybeDeferred(call)
         self._callback = called.addCallbacks(lambda _: "", explain)
         self._callback.addCallback(go_on)

@@ -72,6 +72,21 @@ class SocketTests(CheckAppsTestCase):
         self.place.chmod(0o1777)
         self.assertIn(f"ok       {self.option}\n", self.check(options=(self.option,)))
 
+    def test_closed_directory(self) -> None:
+        """A directory that the group's members may not enter is an error."""
+        options = (self.option, f"control_group = {self.other}")
+        self.place.chmod(0o700)
+        said = self.check(options=options, good=False)
+        self.assertIn(f"error    {self.option}: members of control_group may not enter", said)
+        self.place.chmod(0o711)
+        self.assertIn(f"ok       {self.option}\n", self.check(options=options))
+
+    def test_frozen(self) -> None:
+        """A path on a filesystem that a participant freezes is an error."""
+        freezer = ("[command:disk]", f"freeze = fsfreeze -f {self.place}", "thaw = true")
+        said = self.check(*freezer, options=(self.option,), good=False)
+        self.assertIn(f"error    {self.option}: it lies on the filesystem of {self.place}", said)
+
     def test_in_the_way(self) -> None:
         """A file at the socket's path is an error."""
         self.control.write_text("")

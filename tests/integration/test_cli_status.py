@@ -173,6 +173,15 @@ class StatusTests(AskedTestCase):
         said = self.ask("status", "-c", file, status=1, PYTHONIOENCODING="latin-1")
         self.assertIn(r"| 5 \u20ac", said)
 
+    def test_mistyped_file(self) -> None:
+        """Another agent is not taken for the one whose file was mistyped."""
+        agent = self.agent_with()
+        self.assertTrue(agent.control.exists())
+        told = {"RUNTIME_DIRECTORY": str(agent.runtime_directory)}
+        for subcommand in ("status", "thaw"):
+            said = self.ask(subcommand, "-c", "/not/there.ini", status=1, **told)
+            self.assertIn("/not/there.ini: cannot be read: No such file", said)
+
     def test_unusable_path(self) -> None:
         """A path that cannot be a socket's is refused in words."""
         for path in ("/" + "x" * 200, __file__, f"{__file__}/socket"):
@@ -222,6 +231,8 @@ class StrangerTests(AskedTestCase):
             b"[]\n",
             b'{"id": 1}\n',
             b'{"id": 1, "error": "x"}\n',
+            b'{"id": [1], "result": {}}\n',
+            b'{"id": 1, "error": {"code": 1, "message": 2}}\n',
             b"[" * 100_000 + b"\n",
         ):
             self.assertIn("is not the agent", self.answered(nonsense))

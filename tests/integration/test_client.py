@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,14 @@ class Called:
         self.on_freeze: Callable[[], object] = bool
         self.on_thaw: Callable[[], object] = bool
 
-    def freeze(self, freeze: Freeze) -> None:
+    def freeze(self, freeze: Freeze) -> object:
         """Note it.
 
         :param freeze: what the client gave.
+        :return: what the test gave.
         """
         self.calls.append(freeze)
-        self.on_freeze()
+        return self.on_freeze()
 
     def thaw(self, thaw: Thaw) -> None:
         """Note it.
@@ -224,6 +225,47 @@ class RegistrationTests(ClientTestCase):
         self.assertIn("was over before the freeze was done", answer["error"]["message"])
         self.assertEqual(end.receive(), {"id": "thaw a", "result": {}})
         self.called.wait_for("cancelled")
+
+    def test_coroutine_function(self) -> None:
+        """What nobody would run has failed, in words."""
+
+        async def never_run() -> None:
+            raise AssertionError
+
+        def generator() -> Iterator[None]:
+            yield
+
+        for wrong in (never_run, generator):
+            self.called.on_freeze = wrong
+            with self.assertLogs("xohook.client", "ERROR"):
+                registration, end = self.registered()
+                end.freeze("a")
+                answer = end.receive()
+            self.assertIn("which nobody runs", answer["error"]["message"])
+            registration.close()
+
+    def test_log_that_fails(self) -> None:
+        """A handler of the log that raises changes nothing."""
+
+        class Full(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                raise OSError("no space left")
+
+        log = logging.getLogger("xohook.client")
+        handler = Full()
+        log.addHandler(handler)
+        self.addCleanup(log.removeHandler, handler)
+
+        def fail() -> None:
+            raise ValueError("no")
+
+        self.called.on_freeze = fail
+        _, end = self.registered()
+        end.freeze("a")
+        self.assertIn("ValueError", end.receive()["error"]["message"])
+        end.thaw("a", "failed")
+        self.assertEqual(end.receive(), {"id": "thaw a", "result": {}})
+        self.called.wait_for("failed")
 
     def test_thaw_before_end(self) -> None:
         """What the agent said before its end counts, though the answer finds nobody."""
@@ -582,9 +624,10 @@ class AsyncRegistrationTests(ClientTestCase):
         self.called.wait_for("failed")
 
     def test_thaw_while_freezing(self) -> None:
-        """A thaw that comes during the freeze cancels it."""
+        """A thaw that comes during the freeze cancels it where that is asked for."""
 
-        async def app(_: AsyncRegistration, end: AgentEnd) -> None:
+        async def app(registration: AsyncRegistration, end: AgentEnd) -> None:
+            registration.cancel_freeze = True
             await self.freeze(end)
             end.thaw("a", "cancelled")
             answer = await asyncio.to_thread(end.receive)
@@ -593,6 +636,34 @@ class AsyncRegistrationTests(ClientTestCase):
             self.assertEqual(answer, {"id": "thaw a", "result": {}})
 
         self.called.in_freeze = asyncio.Event().wait
+        self.run_app(app)
+        self.called.wait_for("cancelled")
+
+    def test_thaw_after_thread(self) -> None:
+        """A freeze that runs in a thread is not overtaken by its thaw."""
+        let_on = threading.Event()
+        done: list[str] = []
+
+        def come_to_rest() -> None:
+            let_on.wait(PATIENCE)
+            done.append("freeze")
+
+        async def freeze() -> None:
+            await asyncio.to_thread(come_to_rest)
+
+        async def app(_: AsyncRegistration, end: AgentEnd) -> None:
+            await self.freeze(end)
+            end.thaw("a", "cancelled")
+            # It is read by then.
+            await asyncio.sleep(0.1)
+            self.assertEqual(self.called.outcomes, [])
+            let_on.set()
+            answer = await asyncio.to_thread(end.receive)
+            self.assertIn("was over", answer["error"]["message"])
+            await asyncio.to_thread(end.receive)
+            self.assertEqual(done, ["freeze"])
+
+        self.called.in_freeze = freeze
         self.run_app(app)
         self.called.wait_for("cancelled")
 
@@ -608,7 +679,8 @@ class AsyncRegistrationTests(ClientTestCase):
                 cancelled.set()
                 await let_on.wait()
 
-        async def app(_: AsyncRegistration, end: AgentEnd) -> None:
+        async def app(registration: AsyncRegistration, end: AgentEnd) -> None:
+            registration.cancel_freeze = True
             await self.freeze(end)
             end.thaw("a", "cancelled")
             await cancelled.wait()

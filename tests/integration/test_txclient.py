@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet import reactor
@@ -123,16 +123,42 @@ class RegistrationTests(TestCase):
         self.assertEqual(self.outcomes, ["failed"])
 
     async def test_thaw_while_freezing(self) -> None:
-        """A thaw that comes during the freeze cancels it."""
+        """A thaw that comes during the freeze cancels it where that is asked for."""
         cancelled: list[object] = []
         self.on_freeze = lambda: Deferred(cancelled.append)
-        _, end = await self.asked_to_freeze()
+        registration, end = await self.asked_to_freeze()
+        registration.cancel_freeze = True
         end.thaw("a", "cancelled")
         answer = await deferToThread(end.receive)
         self.assertEqual(answer["error"]["message"], "CancelledError")
         answer = await deferToThread(end.receive)
         self.assertEqual(answer, {"id": "thaw a", "result": {}})
         self.assertEqual((len(cancelled), self.outcomes), (1, ["cancelled"]))
+
+    async def test_thaw_after_freeze(self) -> None:
+        """Else it waits for the freeze, which may run in a thread."""
+        freezing: Deferred[None] = Deferred()
+        self.on_freeze = lambda: freezing
+        _, end = await self.asked_to_freeze()
+        end.thaw("a", "cancelled")
+        await deferLater(reactor, 0.1)
+        self.assertEqual(self.outcomes, [])
+        freezing.callback(None)
+        self.assertIn("was over", (await deferToThread(end.receive))["error"]["message"])
+        self.assertEqual(await deferToThread(end.receive), {"id": "thaw a", "result": {}})
+
+    async def test_generator(self) -> None:
+        """A generator, for a decorator that was forgotten, is a failed freeze."""
+
+        def generator() -> Iterator[None]:
+            yield
+
+        self.on_freeze = generator
+        with self.assertLogs("xohook.client", "ERROR"):
+            _, end = await self.registered()
+            end.freeze("a")
+            answer = await deferToThread(end.receive)
+        self.assertIn("which nobody runs", answer["error"]["message"])
 
     async def test_broken(self) -> None:
         """The end of the connection thaws; it registers anew when the thaw has ended."""

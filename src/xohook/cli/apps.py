@@ -39,6 +39,7 @@ def _examine_socket(path: Path, settings: Settings) -> Iterator[Finding]:
     # The runtime directory is looked at by itself, and made where it is missing.
     if path.parent != settings.runtime_directory:
         found += _directory_findings(place, path.parent)
+        found += _closed_findings(place, path.parent, settings.control_group)
         try:
             refuse_frozen("control", path, settings.participants)
         except StartError as refused:
@@ -54,6 +55,19 @@ def _examine_socket(path: Path, settings: Settings) -> Iterator[Finding]:
             )
         )
     yield from found or [ok(place)]
+
+
+def _closed_findings(place: str, directory: Path, group: int | None) -> Iterator[Finding]:
+    """Find a directory that keeps the group's members from the socket that is theirs."""
+    if group is None or not directory.exists():
+        return
+    found = directory.stat()
+    is_theirs = found.st_gid == group
+    if not found.st_mode & (stat.S_IXGRP if is_theirs else stat.S_IXOTH):
+        yield error(
+            f"{place}: members of control_group may not enter {directory}; run 'chmod a+x "
+            f"{directory}', or name another path"
+        )
 
 
 def _directory_findings(place: str, directory: Path) -> Iterator[Finding]:

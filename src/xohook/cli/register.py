@@ -115,6 +115,8 @@ def command(
             on_failure=on_failure,
             control=agent.locate(context, file),
         )
+        # Its program is ended by that, with its whole group.
+        registration.cancel_freeze = True
     except XohookError as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from error
