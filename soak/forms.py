@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -114,9 +115,11 @@ class Command:
         self._noted = directory / name
         self._noted.touch()
         note = shlex.join(["sh", "-c", _NOTE, str(self._noted)])
-        words = ["--name", name, "--freeze", note, "--thaw", note, "--control", str(control)]
+        words = ["--name", name, "--freeze", note, "--thaw", note]
         self._process = subprocess.Popen(  # noqa: S603 - the words are made here.
-            [sys.executable, "-c", COMMAND, "register", *words], stderr=subprocess.DEVNULL
+            [sys.executable, "-c", COMMAND, "register", *words],
+            env={**os.environ, "XOHOOK_CONTROL": str(control)},
+            stderr=subprocess.DEVNULL,
         )
         stack.callback(self._end)
 

@@ -433,7 +433,10 @@ def refuse_unrun(returned: object) -> None:
         if isinstance(returned, Coroutine | Generator):
             returned.close()
         kind = type(returned).__name__
-        raise TypeError(f"the callback returned a {kind}, which nobody runs: use another form")
+        raise TypeError(
+            f"the callback returned a {kind}, which nobody runs: use AsyncRegistration or "
+            "xohook.txclient for coroutines, and look for a decorator that is missing"
+        )
 
 
 def _say(level: int, text: str, error: BaseException | None = None) -> None:
@@ -657,6 +660,12 @@ class _Line:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Give the socket back."""
+        # An application that becomes a daemon may have closed all descriptors, this one with them.
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
 
 class Registration(Applicant[object]):
     """The plain form: the callbacks run on a thread that this class starts and ends.
@@ -747,10 +756,13 @@ class Registration(Applicant[object]):
                 line.shut()
         try:
             self._attend(line)
+        except Exception as error:  # noqa: BLE001 - a fault of this file leaves nothing frozen.
+            line.hang_up(f"the client has failed: {told(error)}")
+            self._attend(line)
         finally:
             with self._changed:
                 self._line = None
-                line.socket.close()
+                line.close()
         return line.problem
 
     def _attend(self, line: _Line) -> None:
@@ -762,10 +774,12 @@ class Registration(Applicant[object]):
                 if self._line is not line:
                     # The callback forked, and this is the child.
                     return
-                # Before anything is answered: the window may have ended meanwhile.
-                line.read()
-                conversation.tick(time.monotonic())
-                conversation.done(problem)
+                try:
+                    # Before anything is answered: the window may have ended meanwhile.
+                    line.read()
+                    conversation.tick(time.monotonic())
+                finally:
+                    conversation.done(problem)
             elif isinstance(event, Refused):
                 line.hang_up(event.problem)
             elif isinstance(event, Registered):
@@ -808,6 +822,7 @@ class AsyncRegistration(Applicant[Awaitable[object]]):
 
     _task: asyncio.Task[None] | None = None
     _callback: asyncio.Task[str] | None = None
+    _overdue: asyncio.Task[str] | None = None
     _timer: asyncio.TimerHandle | None = None
     _line: _Line
 
@@ -893,7 +908,7 @@ class AsyncRegistration(Applicant[Awaitable[object]]):
             await self._until_over()
         finally:
             self._unwatch()
-            line.socket.close()
+            line.close()
             if not self._is_closed:
                 self._changed.clear()
         return line.problem
@@ -910,9 +925,10 @@ class AsyncRegistration(Applicant[Awaitable[object]]):
                 if cancelled is not None and self._callback is not None:
                     self._callback.cancel()
                 cancelled = error
-                self._is_closed = True
                 self._line.hang_up("it has been closed")
                 self._go_on()
+                if self._overdue is not None:
+                    self._overdue.cancel()
         if cancelled is not None:
             raise cancelled
 
@@ -942,14 +958,21 @@ class AsyncRegistration(Applicant[Awaitable[object]]):
         elif isinstance(event, Registered):
             self._settle(time.monotonic())
             self._changed.set()
-        elif self._callback is not None and (self.cancel_freeze or self._is_closed):
+        elif self._callback is not None and self.cancel_freeze:
             self._callback.cancel()
+        else:
+            self._overdue = self._callback
 
     async def _problem_of(self, event: Freeze | Thaw) -> str:
         import asyncio
+        import inspect
 
         try:
-            await self._call(event)
+            returned = self._call(event)
+            if not inspect.isawaitable(returned):
+                kind = type(returned).__name__
+                raise TypeError(f"the callback is no coroutine function: it returned a {kind}")
+            await returned
         except KeyboardInterrupt:
             # It is not the callback's: on Python 3.10 it comes wherever the event loop is.
             raise

@@ -169,6 +169,7 @@ class Registration(Applicant[object], Service):
         self._attempting: Deferred[None] = succeed(None)
         self._delayed: IDelayedCall | None = None
         self._callback: Deferred[str] = succeed("")
+        self._overdue: Deferred[str] = succeed("")
         self._waiting: list[Deferred[bool]] = []
 
     def startService(self) -> None:
@@ -194,6 +195,7 @@ class Registration(Applicant[object], Service):
         else:
             self._line.hang_up("it has been closed")
             self._line.go_on()
+            self._overdue.cancel()
         stopped: Deferred[None] = Deferred()
         self._attempting.addCallback(stopped.callback)
         return stopped
@@ -247,8 +249,10 @@ class Registration(Applicant[object], Service):
         elif isinstance(event, Registered):
             self._settle(time.monotonic())
             self._tell_waiting()
-        elif self.cancel_freeze or self._is_closed:
+        elif self.cancel_freeze:
             self._callback.cancel()
+        else:
+            self._overdue = self._callback
 
     def _run(self, line: _Line, event: Freeze | Thaw) -> None:
         def explain(failure: Failure) -> str:

@@ -453,6 +453,15 @@ class ExitTests(SynchronousTestCase):
         end.receive()
         self.assertEnds(process, "freeze, thaw broken")
 
+    def test_descriptors_closed(self) -> None:
+        """A program that closes all descriptors is thawed, and registers anew."""
+        process = self.start("sys.stdin.read()", freeze="os.closerange(3, 256)")
+        end = self.agent.accept_registration()
+        end.freeze("a")
+        self.assertEqual(end.receive(), {})
+        self.agent.accept_registration()
+        self.assertEnds(process, "freeze, thaw broken")
+
     def test_callback_does_not_end(self) -> None:
         """A callback that does not end does not keep a program from its end."""
         process = self.start("sys.stdin.read()", freeze="threading.Event().wait()")
@@ -666,6 +675,62 @@ class AsyncRegistrationTests(ClientTestCase):
         self.called.in_freeze = freeze
         self.run_app(app)
         self.called.wait_for("cancelled")
+
+    def test_close_while_overdue(self) -> None:
+        """A freeze that outlasts its window does not outlast the registration."""
+
+        async def app(_: AsyncRegistration, end: AgentEnd) -> None:
+            await self.freeze(end)
+            end.thaw("a", "cancelled")
+            # Its answer shows that the thaw was read.
+            end.tell(id=1, method="unknown")
+            await asyncio.to_thread(end.receive)
+            self.assertEqual(len(self.called.calls), 1)
+
+        self.called.in_freeze = asyncio.Event().wait
+        self.run_app(app)
+        self.called.wait_for("cancelled")
+
+    def test_plain_function(self) -> None:
+        """A callback that is no coroutine function has failed, in words."""
+
+        class Plain(AsyncCalled):
+            def async_freeze(self, freeze: Freeze) -> Any:
+                return False
+
+        async def app(_: AsyncRegistration, end: AgentEnd) -> None:
+            with self.assertLogs("xohook.client", "ERROR"):
+                end.freeze("a")
+                answer = await asyncio.to_thread(end.receive)
+            self.assertEqual(
+                answer["error"]["message"],
+                "TypeError: the callback is no coroutine function: it returned a bool",
+            )
+
+        self.called = Plain()
+        self.run_app(app)
+        self.assertEqual(self.called.outcomes, ["broken"])
+
+    def test_wait_while_thawing(self) -> None:
+        """Who waits while the end of the connection is thawed keeps nobody from running."""
+        let_on = asyncio.Event()
+
+        async def app(registration: AsyncRegistration, end: AgentEnd) -> None:
+            end.freeze("a")
+            await asyncio.to_thread(end.receive)
+            end.close()
+            while not self.called.outcomes:
+                await asyncio.sleep(0)
+            waiting = asyncio.create_task(registration.wait())
+            await asyncio.sleep(0)
+            let_on.set()
+            again = await asyncio.to_thread(self.agent.accept_registration)
+            self.assertTrue(await waiting)
+            again.close()
+
+        self.called.in_thaw = let_on.wait
+        self.run_app(app)
+        self.called.wait_for("broken")
 
     def test_cancel_unheeded(self) -> None:
         """The thaw waits for a freeze that does not heed its cancellation."""

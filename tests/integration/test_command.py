@@ -224,7 +224,7 @@ class FailureTests(WindowTestCase):
         self.assertIn("command:weak not frozen: exit status 1", agent.log)
 
     def test_thaw_fails(self) -> None:
-        """A thaw that fails stops no other; /post-sync hears 500 and why."""
+        """A thaw that fails stops no other, and those hear of it; /post-sync hears 500 and why."""
         agent = self.agent_with(
             self.programs.command("first", order=10),
             self.programs.command("bad", thaw="echo stuck; exit 9", order=20),
@@ -241,7 +241,7 @@ class FailureTests(WindowTestCase):
             ],
         )
         self.assertEqual(
-            self.programs.journal[3:], ["thaw hung synced", "thaw bad synced", "thaw first synced"]
+            self.programs.journal[3:], ["thaw hung synced", "thaw bad failed", "thaw first failed"]
         )
         agent.wait_for_outcomes("failed")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -210,6 +212,22 @@ class RegistrationTests(TestCase):
         self.assertFalse(await registration.wait())
         self.assertEqual(registration.problem, "it has been closed")
 
+    async def test_busy(self) -> None:
+        """A socket that takes nobody at the moment is told in one line of words."""
+        path = FakeControl(self).path
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = socket.socket(socket.AF_UNIX)
+                self.addCleanup(waiting.close)
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        registration = self.start(path)
+        await self.until(lambda: "cannot connect" in registration.problem)
+        self.assertEqual(
+            registration.problem,
+            f"cannot connect to the agent at {path} (Resource temporarily unavailable)",
+        )
+
     async def test_stop_while_connecting(self) -> None:
         """It stops before it is connected, and can be started again."""
         self.agent = FakeControl(self)
@@ -240,6 +258,18 @@ class RegistrationTests(TestCase):
         registration, _ = await self.asked_to_freeze()
         await registration.stopService()
         self.assertEqual(self.outcomes, ["broken"])
+
+    async def test_stop_while_overdue(self) -> None:
+        """A freeze that outlasts its window does not outlast the service."""
+        self.on_freeze = Deferred
+        registration, end = await self.asked_to_freeze()
+        end.thaw("a", "cancelled")
+        # Its answer shows that the thaw was read.
+        end.tell(id=1, method="unknown")
+        await deferToThread(end.receive)
+        self.assertEqual(self.outcomes, [])
+        await registration.stopService()
+        self.assertEqual(self.outcomes, ["cancelled"])
 
     async def test_stop_in_callback(self) -> None:
         """It can be stopped within a callback."""
