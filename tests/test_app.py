@@ -245,12 +245,29 @@ class LapseTests(AppTestCase):
         self.remote.is_open = False
         self.app.end()
         self.assertEqual(self.thawed("synced"), "")
-        self.remote.is_open = True
+
+    def gone_in_its_thaw(self) -> Deferred[bytes]:
+        """Have its connection end after it was told to thaw, before it has said that it did."""
         self.frozen()
         thaw = self.app.thaw(self.phase("synced"))
         self.remote.is_open = False
-        self.remote.call_made.errback(ParticipantError("its connection ended"))
-        self.assertEqual(self.successResultOf(thaw), b"")
+        self.remote.call_made.errback(ParticipantError("its connection ended before it answered"))
+        return thaw
+
+    def test_ended_in_its_thaw(self) -> None:
+        """Of one that matters nobody knows then whether it had held until the end."""
+        failure = self.failureResultOf(self.gone_in_its_thaw(), ParticipantError)
+        self.assertIn("its connection ended", failure.getErrorMessage())
+
+    def test_ended_in_its_thaw_of_little_matter(self) -> None:
+        """One without which the window goes on spoils nothing by that; by a refusal it does."""
+        self.app.abort = False
+        self.assertEqual(self.successResultOf(self.gone_in_its_thaw()), b"")
+        self.remote.is_open = True
+        self.frozen()
+        thaw = self.app.thaw(self.phase("synced"))
+        self.remote.call_made.errback(ParticipantError("no way"))
+        self.assertIn("no way", self.failureResultOf(thaw, ParticipantError).getErrorMessage())
 
     def test_rehearsed(self) -> None:
         """A rehearsal has a good end too."""

@@ -128,9 +128,12 @@ class MakeRoomTests(SynchronousTestCase):
         self.assertEqual(self.room(10 * WANTED, 10 * WANTED), (ALL, []))
 
     def test_no_control_socket(self) -> None:
-        """Without a control socket the hook has what there is."""
+        """Without a control socket the hook has what there is, and no more is asked for."""
         room, _ = self.room(1024, 1024, has_control=False)
         self.assertEqual(room.hook, 1024 - RESERVED_FILES)
+        room, set_to = self.room(256, resource.RLIM_INFINITY, has_control=False)
+        self.assertEqual((room.hook, set_to), (MOST, [MOST + RESERVED_FILES]))
+        self.assertEqual(self.room(set_to[0], WANTED, has_control=False), (room, []))
 
     def test_raised(self) -> None:
         """One that does not is raised as far as needed."""

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
-from tests.talking import Line, Scene
+from tests.talking import ROOM, Line, Scene
+from xohook import control
 from xohook.control import BACKLOG, CLOSE_PATIENCE, RESERVED
 from xohook.errors import ParticipantError
 from xohook.wire import (
@@ -327,6 +328,36 @@ class BacklogTests(ControlTestCase):
         self.assertLess(waited, 2 * BACKLOG)
         self.assertFalse(reading.is_closed)
         self.assertEqual(len(self.scene.keeper.watchers), 1)
+
+    def test_one_long_message(self) -> None:
+        """What waits already counts, not what comes: one long answer is no reason to drop it."""
+        line = self.scene.connect()
+        line.is_reading = False
+        for length in (ROOM, BACKLOG):
+            line.channel.notify("event", {"of": "x" * length})
+        self.assertFalse(line.is_aborted)
+        line.read()
+        self.assertEqual([len(each["params"]["of"]) for each in line.received], [ROOM, BACKLOG])
+        line.is_reading = False
+        for length in (ROOM, BACKLOG, 0):
+            line.channel.notify("event", {"of": "x" * length})
+        self.assertTrue(line.is_aborted)
+
+    def test_all_together(self) -> None:
+        """When too much waits for all together, one that does not read has nothing more."""
+        self.patch(control, "BACKLOG_OF_ALL", 10 * ROOM)
+        lines = [self.scene.connect() for _ in range(4)]
+        for line in lines:
+            line.is_reading = False
+            for _ in range(4):
+                line.channel.notify("event", {"of": "x" * ROOM})
+        self.assertEqual([line.is_aborted for line in lines], [False, False, True, True])
+        self.scene.turn()
+        for line in lines[:2]:
+            line.channel.notify("event", {})
+            line.read()
+            self.assertEqual(len(line.received), 5)
+        self.assertEqual(self.scene.control.backlog, 0)
 
     def test_reads_again(self) -> None:
         """One that reads again in time has everything, in order."""

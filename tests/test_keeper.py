@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,9 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
 from xohook.answers import Answer, Requester
+from xohook.course import Course
 from xohook.disk import Disk
 from xohook.errors import ParticipantError
-from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper
+from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper, Watcher
 from xohook.logs import WaitingLog
 from xohook.process import IProcessReactor
 from xohook.record import Record
@@ -536,6 +538,41 @@ class WatcherTests(KeeperTestCase):
         a.do()
         self.assertIn((1, 0), told)
         self.assertNotIn((1, 1), told)
+
+    def windows(self, count: int, watchers: Sequence[Watcher] = ()) -> int:
+        """Run a window of so many that fail; tell how often it was put into words."""
+        said: list[int] = []
+        says = Course.says
+
+        def note(course: Course, status: int, *lines: str, hold: float | None = None) -> Answer:
+            said.append(status)
+            return says(course, status, *lines, hold=hold)
+
+        self.patch(Course, "says", note)
+        self.record = Record(Path(self.mktemp()))
+        self.record.path.parent.mkdir()
+        actors = [Actor(f"a{number}", self.stage, abort=False) for number in range(count)]
+        keeper = self.keep(*actors)
+        keeper.watchers += watchers
+        keeper.sync(self.requester())
+        for actor in actors:
+            actor.fail(ParticipantError("exit status 1"))
+        keeper.post_sync(self.requester())
+        for actor in actors:
+            actor.fail(ParticipantError("exit status 2"))
+        self.assertEqual(len(self.answers[-1].lines), count)
+        return len(said)
+
+    def test_many(self) -> None:
+        """However many steps change, the window is put into words no more often, watched or not."""
+        told: list[Answer] = []
+
+        def note(answer: Answer, _: object) -> None:
+            told.append(answer)
+
+        self.assertEqual(self.windows(300), self.windows(3))
+        self.assertEqual(self.windows(300, [note]), self.windows(3))
+        self.assertGreater(len(told), 300 * 4)
 
     def test_raises(self) -> None:
         """One that raises keeps nobody from being thawed, and is told of in the log."""

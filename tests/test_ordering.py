@@ -78,8 +78,8 @@ class OrderTestCase(SynchronousTestCase):
     def freeze(self, order: Order) -> Deferred[None]:
         return Deferred.fromCoroutine(order.freeze(Terms("w1", 99.0, lambda *_: None)))
 
-    def thaw(self, order: Order) -> Deferred[tuple[str, ...]]:
-        return Deferred.fromCoroutine(order.thaw("synced"))
+    def thaw(self, order: Order, outcome: str = "synced") -> Deferred[tuple[str, ...]]:
+        return Deferred.fromCoroutine(order.thaw(outcome))
 
     def do(self, *names: str) -> None:
         """Let them finish what they are at, one after the other."""
@@ -269,6 +269,36 @@ class ThawTests(OrderTestCase):
         self.assertEqual(self.noted()[-3:], ["heard", "thaw app failed", "stamp: off"])
         self.assertEqual(
             self.successResultOf(thaw), ("inner: not thawed: somebody else had thawed it before",)
+        )
+
+    def test_fails_at_a_bad_end(self) -> None:
+        """A window that is not good anyway ends for all as it ends."""
+        for outcome, heard in (
+            ("broken", "broken"),
+            ("expired", "expired"),
+            ("rehearsed", "failed"),
+        ):
+            thaw = self.thaw(self.hold(), outcome)
+            self.actors["late"].fail(ParticipantError("exit status 1"))
+            self.assertEqual(self.noted(), [f"thaw late {outcome}", f"thaw outer {heard}"])
+            self.do("outer", "inner", "app")
+            self.assertEqual(self.successResultOf(thaw), ("late: not thawed: exit status 1",))
+            self.noted()
+
+    def test_beside_one_that_fails(self) -> None:
+        """Those of the same group, which were told before, have heard how it was then."""
+        self.actor("first", 10)
+        self.actor("one", 20)
+        self.actor("other", 20)
+        order = self.order()
+        self.freeze(order)
+        self.do("first", "one", "other")
+        self.noted()
+        self.thaw(order)
+        self.actors["one"].fail(ParticipantError("exit status 1"))
+        self.do("other")
+        self.assertEqual(
+            self.noted(), ["thaw one synced", "thaw other synced", "thaw first failed"]
         )
 
     def test_stamp_stays(self) -> None:

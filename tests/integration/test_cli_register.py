@@ -221,8 +221,9 @@ class EndTests(RegisterTestCase):
         agent.start()
         self.wait_for_registration(agent, 2)
         self.assertEqual(self.programs.journal, ["freeze", "thaw broken"])
+        # The agent knows of it a moment before the app.
+        eventually(lambda: self.said.count("registered as orders") == 2, "the app says so")
         self.assertIn("is not registered: ", self.said)
-        self.assertEqual(self.said.count("registered as orders"), 2)
 
     def test_agent_silent(self) -> None:
         """When the agent is silent until the hold is over, the thaw is run."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,10 +14,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import xohook
 from tests import needs
 from tests.integration.agent import COMMAND, Agent, eventually
 from tests.integration.asking import AskedTestCase
 from tests.integration.hook_client import PATIENCE
+from xohook.cli.agent import Connection
+from xohook.errors import CallError
 
 NOBODY = 65534
 
@@ -182,6 +187,17 @@ class StatusTests(AskedTestCase):
             said = self.ask(subcommand, "-c", "/not/there.ini", status=1, **told)
             self.assertIn("/not/there.ini: cannot be read: No such file", said)
 
+    def test_writes_nothing(self) -> None:
+        """It makes no ``.pyc``, but of the two files that Python runs before it can be told so."""
+        copy = Path(self.mktemp()).resolve()
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(Path(xohook.__file__).parent, copy / "xohook", ignore=ignored)
+        path = os.pathsep.join((str(copy), self.environment["PYTHONPATH"]))
+        told = {"XOHOOK_CONTROL": "/nowhere/control", "PYTHONDONTWRITEBYTECODE": ""}
+        self.assertIn("/nowhere/control", self.ask("status", status=1, PYTHONPATH=path, **told))
+        made = {str(each.relative_to(copy)).split(".")[0] for each in copy.rglob("*.pyc")}
+        self.assertEqual(made, {"xohook/__pycache__/__init__", "xohook/cli/__pycache__/__init__"})
+
     def test_unusable_path(self) -> None:
         """A path that cannot be a socket's is refused in words."""
         for path in ("/" + "x" * 200, __file__, f"{__file__}/socket"):
@@ -232,6 +248,8 @@ class StrangerTests(AskedTestCase):
             b'{"id": 1}\n',
             b'{"id": 1, "error": "x"}\n',
             b'{"id": [1], "result": {}}\n',
+            b'{"id": {}, "error": {"code": 1, "message": "x"}}\n',
+            b'{"id": 1, "error": {"code": 1}}\n',
             b'{"id": 1, "error": {"code": 1, "message": 2}}\n',
             b"[" * 100_000 + b"\n",
         ):
@@ -242,6 +260,20 @@ class StrangerTests(AskedTestCase):
         note = b'{"jsonrpc": "2.0", "method": "event", "params": {}}\n'
         error = b'{"jsonrpc": "2.0", "id": null, "error": {"code": -32004, "message": "full"}}\n'
         self.assertEqual(self.answered(note + error), "full\n")
+
+    def test_full_and_closed(self) -> None:
+        """Its reason is told though it has closed the connection before it is asked."""
+        error = {"code": -32004, "message": "full"}
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(self.control))
+            listening.listen()
+            with Connection(self.control) as connection:
+                full, _ = listening.accept()
+                full.sendall(json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode())
+                full.sendall(b"\n")
+                full.close()
+                refused = self.assertRaises(CallError, connection.call, "status")
+        self.assertEqual((refused.code, str(refused)), (-32004, "full"))
 
     def test_stuck(self) -> None:
         """What an earlier thaw has left frozen is told, though there is no window to end."""

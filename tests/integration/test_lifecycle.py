@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -286,6 +287,23 @@ class RefusedStartTests(LifeTestCase):
             " own\n",
         )
         self.assertEqual(first.get("/sync").status, 200)
+
+    def test_frozen_control(self) -> None:
+        """A control socket on what a participant freezes is refused, and nothing is made."""
+        # The runtime directory lies elsewhere.
+        held = tempfile.TemporaryDirectory(prefix="xohook-", dir="/dev/shm")
+        self.addCleanup(held.cleanup)
+        control = Path(held.name) / "control"
+        agent = self.not_started(
+            "[command:shm]\nfreeze = fsfreeze -f /dev/shm\nthaw = fsfreeze -u /dev/shm",
+            options=f"control = {control}",
+        )
+        self.assertIn(
+            f"control = {control}: it lies on the filesystem of /dev/shm, which [command:shm]"
+            " freezes",
+            self.refused(agent),
+        )
+        self.assertEqual(list(control.parent.iterdir()), [])
 
     def test_busy_port(self) -> None:
         """A port that is taken ends the start with one line that names it."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import needs
 from tests.integration.agent import Agent, accepts, eventually
+from tests.integration.control_client import CallFailedError, ControlClient
+from tests.integration.disks import DiskTestCase
+from tests.integration.holds import filesystem, guards, kill
 from tests.integration.test_lifecycle import LifeTestCase
 from tests.integration.test_recovery import KilledTestCase
 
@@ -155,3 +160,48 @@ class FixedTests(LifeTestCase):
             self.assertEqual(agent.get("/sync").status, 200)
             self.assertEqual(agent.get("/post-sync").status, 200)
             self.assertFalse(elsewhere.exists())
+
+
+class StillTests(DiskTestCase):
+    """A reload while a filesystem is frozen still, after a thaw that failed."""
+
+    def setUp(self) -> None:
+        needs.root()
+        self.disk = self.make_disk()
+        self.agent = Agent.for_test(self, sections=filesystem(self.disk, "data"))
+        self.control = ControlClient(self.agent.control)
+        self.addCleanup(self.control.close)
+
+    def fail_thaw(self) -> None:
+        """Have the guard of a hold die at a time when no process can be started in its place."""
+        self.assertEqual(self.agent.get("/sync").status, 200)
+        [guard] = guards(self.agent, "freezer")
+        soft, hard = resource.prlimit(self.agent.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.agent.pid, resource.RLIMIT_NOFILE, (3, hard))
+        kill(guard)
+        eventually(lambda: self.phase == "stuck", "the thaw has failed")
+        resource.prlimit(self.agent.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        self.assert_frozen(self.disk)
+
+    @property
+    def phase(self) -> str:
+        [participant] = self.control.call("status")["participants"]
+        phase: str = participant["phase"]
+        return phase
+
+    def test_not_reloaded(self) -> None:
+        """Nothing is read and nothing is changed, in words, until it is thawed."""
+        self.fail_thaw()
+        text = self.agent.configuration.read_text()
+        self.agent.configuration.write_text(f"{text}\n[command:late]\nfreeze = true\n")
+        refused = self.assertRaises(CallFailedError, self.control.call, "reload")
+        self.assertEqual(refused.code, -32005)
+        problem = "a filesystem is still frozen after a thaw that failed"
+        self.assertEqual(refused.data, {"problems": [problem]})
+        self.disk.thaw()
+        self.assertEqual(self.agent.get("/post-sync").status, 500)
+        self.assertEqual(self.agent.get("/sync").status, 200)
+        self.assertEqual(self.phase, "frozen")
+        self.assertEqual(self.agent.get("/post-sync").status, 200)
+        self.assertIn(f"not reloaded: {problem}", self.agent.log)
+        self.assertEqual(self.control.call("reload"), {})

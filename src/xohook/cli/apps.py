@@ -59,11 +59,15 @@ def _examine_socket(path: Path, settings: Settings) -> Iterator[Finding]:
 
 def _closed_findings(place: str, directory: Path, group: int | None) -> Iterator[Finding]:
     """Find a directory that keeps the group's members from the socket that is theirs."""
-    if group is None or not directory.exists():
+    if group is None:
         return
-    found = directory.stat()
-    is_theirs = found.st_gid == group
-    if not found.st_mode & (stat.S_IXGRP if is_theirs else stat.S_IXOTH):
+    try:
+        found = directory.stat()
+    except OSError:
+        # It has been told of already.
+        return
+    needed = stat.S_IXGRP if found.st_gid == group else stat.S_IXOTH
+    if stat.S_ISDIR(found.st_mode) and not found.st_mode & needed:
         yield error(
             f"{place}: members of control_group may not enter {directory}; run 'chmod a+x "
             f"{directory}', or name another path"
