@@ -38,15 +38,15 @@ def sync_directory(path: Path) -> None:
 
 
 def read_orders(path: Path) -> list[tuple[str, int]]:
-    """Read the file of orders.
+    """Read the file of orders; a last line that is cut off is none.
 
     :param path: the file; it need not be there.
     :return: the item and the count of each.
     """
     if not path.exists():
         return []
-    lines = (line.split() for line in path.read_text().splitlines())
-    return [(item, int(count)) for item, count in lines]
+    whole = path.read_text().split("\n")[:-1]
+    return [(item, int(count)) for item, count in map(str.split, whole)]
 
 
 def read_stock(path: Path) -> Counter[str]:

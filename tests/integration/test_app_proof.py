@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import socket
 import subprocess
@@ -22,6 +23,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.agent import Agent, eventually
 from tests.integration.disks import Disk, DiskTestCase, make_image, run
@@ -81,6 +84,25 @@ class Customer:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
+
+
+class OrdersTests(SynchronousTestCase):
+    """The file of orders, as a snapshot may have it."""
+
+    def test_cut_off(self) -> None:
+        """An order that is written in part is none."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "orders").write_text("a 1\nb 1")
+        (directory / "stock").write_text('{"a": 1}')
+        done = subprocess.run(
+            [sys.executable, SHOP, "check", directory / "orders", directory / "stock"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertEqual(done.stdout, "1 orders; the stock agrees\n")
 
 
 class ShopTests(DiskTestCase):
