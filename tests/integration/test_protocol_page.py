@@ -102,6 +102,7 @@ class Play:
         act = {"-->": self._send, "<--": self._expect, "#": self._happen}
         for move in moves:
             act[move.sign](move.text)
+        self._test.assertEqual(list(self._requests), [], "the page shows no answer to these")
 
     def sends_nothing_more(self) -> bool:
         """Tell whether the agent sent only what the page shows.
