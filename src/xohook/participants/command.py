@@ -9,12 +9,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from xohook.participants import Phase
+from xohook.participants.configured import Configured
 from xohook.participants.programs import Runner, Surroundings
 from xohook.process import IProcessReactor
 from xohook.settings import CommandSettings
 
 
-class Command:
+class Command(Configured):
     """A ``[command:NAME]`` participant.
 
     :param reactor: the clock and the source of processes.
@@ -26,17 +27,13 @@ class Command:
     prepare = None
 
     def __init__(self, reactor: IProcessReactor, settings: CommandSettings) -> None:
+        super().__init__(settings)
         self._freeze = settings.freeze
         self._thaw = settings.thaw
         self._surroundings = Surroundings(
             settings.account, settings.directory, settings.environment
         )
         self._runner = Runner(reactor, self._surroundings)
-        self.name = settings.name
-        self.order = settings.order
-        self.freeze_timeout = settings.freeze_timeout
-        self.thaw_timeout = settings.thaw_timeout
-        self.abort = settings.abort
         self.holds = settings.thaw is not None
 
     @classmethod

@@ -15,11 +15,12 @@ from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import freezer
 from xohook.mounts import freezable, is_mount_point, table
 from xohook.participants import Phase
+from xohook.participants.configured import Configured
 from xohook.process import IProcessReactor, end_leftover
 from xohook.settings import FilesystemSettings
 
 
-class Filesystem:
+class Filesystem(Configured):
     """A ``[filesystem:NAME]`` participant.
 
     :param reactor: the source of processes.
@@ -39,6 +40,7 @@ class Filesystem:
         mounts: tuple[str, ...] = (),
         leftover: tuple[int, int | None] | None = None,
     ) -> None:
+        super().__init__(settings)
         self._reactor = reactor
         self._mount = settings.mount
         self._mounts = mounts
@@ -46,11 +48,6 @@ class Filesystem:
         self._leftover = leftover
         self._guard: Guard | None = None
         self._phase: Phase | None = None
-        self.name = settings.name
-        self.order = settings.order
-        self.freeze_timeout = settings.freeze_timeout
-        self.thaw_timeout = settings.thaw_timeout
-        self.abort = settings.abort
 
     @classmethod
     def from_record(

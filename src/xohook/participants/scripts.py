@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from xohook.errors import ParticipantError
 from xohook.participants import Phase
+from xohook.participants.configured import Configured
 from xohook.participants.programs import Runner, Surroundings
 from xohook.process import IProcessReactor
 from xohook.settings import ScriptsSettings
@@ -19,7 +20,7 @@ LEFTOVERS = ("~", ".bak", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".dpkg-old
 """Ends of the names of files that editors and package managers leave; they are not run."""
 
 
-class Scripts:
+class Scripts(Configured):
     """A ``[scripts:NAME]`` participant.
 
     :param reactor: the clock and the source of processes.
@@ -38,17 +39,13 @@ class Scripts:
         settings: ScriptsSettings,
         begun: tuple[str, ...] = (),
     ) -> None:
+        super().__init__(settings)
         self._directory = settings.directory
         self._surroundings = Surroundings(
             settings.account, settings.directory, settings.environment
         )
         self._runner = Runner(reactor, self._surroundings)
         self._begun = list(begun)
-        self.name = settings.name
-        self.order = settings.order
-        self.freeze_timeout = settings.freeze_timeout
-        self.thaw_timeout = settings.thaw_timeout
-        self.abort = settings.abort
 
     @classmethod
     def from_record(cls, reactor: IProcessReactor, name: str, owed: Mapping[str, Any]) -> Scripts:

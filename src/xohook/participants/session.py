@@ -18,6 +18,7 @@ from xohook.errors import ParticipantError
 from xohook.guarding import PATIENCE, Guard
 from xohook.guards import session
 from xohook.participants import Phase
+from xohook.participants.configured import Configured
 from xohook.participants.programs import Surroundings
 from xohook.process import IProcessReactor, end_leftover, start_time
 from xohook.settings import SessionSettings
@@ -30,7 +31,7 @@ LINES_KEPT = 200
 """Lines of a client's output that are kept, the last ones."""
 
 
-class Session:
+class Session(Configured):
     """A ``[session:NAME]`` participant.
 
     :param reactor: the clock and the source of processes.
@@ -50,6 +51,7 @@ class Session:
         settings: SessionSettings,
         leftovers: _Leftovers = (None, None),
     ) -> None:
+        super().__init__(settings)
         self._reactor = reactor
         self._settings = settings
         self._surroundings = Surroundings(
@@ -58,11 +60,6 @@ class Session:
         self._refuse = re.compile(settings.freeze_refuse) if settings.freeze_refuse else None
         self._talk: _Talk | None = None
         self._leftovers = leftovers
-        self.name = settings.name
-        self.order = settings.order
-        self.freeze_timeout = settings.freeze_timeout
-        self.thaw_timeout = settings.thaw_timeout
-        self.abort = settings.abort
 
     @classmethod
     def from_record(cls, reactor: IProcessReactor, name: str, owed: Mapping[str, Any]) -> Session:
