@@ -24,10 +24,10 @@ from xohook.control import Control
 from xohook.control_socket import ControlPort, close_control, let_reach, open_control
 from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
+from xohook.frozen import refuse_frozen
 from xohook.keeper import Keeper
 from xohook.logs import WaitingLog
 from xohook.methods import Methods
-from xohook.mounts import refuse_frozen
 from xohook.options import LAST_ORDER
 from xohook.participants import Participant
 from xohook.participants.making import make

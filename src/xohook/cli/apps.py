@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xohook.cli.findings import Finding, error, ok, warning
 from xohook.errors import StartError
-from xohook.mounts import refuse_frozen
+from xohook.frozen import refuse_frozen
 from xohook.settings import AppSettings, Settings
 
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from xohook import certificate, credentials, mounts, places
 from xohook.cli.findings import Finding, error, ok, warning
 from xohook.errors import StartError
+from xohook.frozen import refuse_frozen
 from xohook.settings import Settings
 
 # What 96 random bits take in base64; a shorter one was chosen by hand, or might as well be.
@@ -28,7 +29,7 @@ def directories(settings: Settings) -> Iterator[Finding]:
     yield _directory("state_directory", settings.state_directory)
     yield _directory("runtime_directory", settings.runtime_directory)
     try:
-        mounts.refuse_frozen("runtime_directory", settings.runtime_directory, settings.participants)
+        refuse_frozen("runtime_directory", settings.runtime_directory, settings.participants)
     except StartError as refused:
         yield error(str(refused))
         return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xohook import mounts
 from xohook.cli.findings import Finding, error, ok, warning
+from xohook.errors import ParticipantError
+from xohook.frozen import frozen_by
 from xohook.participants.app import ORDER
 from xohook.settings import AppSettings, FilesystemSettings, ParticipantSettings
 
@@ -25,7 +27,7 @@ def examine(
     participants = tuple(participants)
     filesystems = [each for each in participants if isinstance(each, FilesystemSettings)]
     table = mounts.table()
-    first: dict[int | None, str] = {}
+    first: dict[str | None, str] = {}
     for filesystem in filesystems:
         yield from _examine_mounts(filesystem, table, first)
     if filesystems and os.geteuid() != 0:
@@ -40,10 +42,10 @@ def examine(
 
 
 def _examine_mounts(
-    filesystem: FilesystemSettings, table: str, first: dict[int | None, str]
+    filesystem: FilesystemSettings, table: Sequence[mounts.Mount], first: dict[str | None, str]
 ) -> Iterator[Finding]:
     place = f"[{filesystem.name}] mount = {filesystem.mount or 'auto'}"
-    points = mounts.frozen_by(filesystem)
+    points = frozen_by(filesystem)
     if not points:
         yield error(f"{place}: nothing that can be frozen is mounted; name a mount point")
     for point in points:
@@ -51,7 +53,7 @@ def _examine_mounts(
         if problem:
             yield error(f"{place}: {problem}")
             continue
-        device = mounts.device_of(point)
+        device = mounts.device_of(point, table)
         other = first.setdefault(device, filesystem.name)
         if other != filesystem.name:
             yield error(
@@ -62,13 +64,14 @@ def _examine_mounts(
             yield ok(f"{place}: {point}")
 
 
-def _problem(point: Path, table: str) -> str:
+def _problem(point: Path, table: Sequence[mounts.Mount]) -> str:
     # A slash at the end finds directories alone; what the caller may not see counts as missing.
     if not os.access(f"{point}/", os.F_OK):
         return f"{point} is not there, or no directory; name a mount point (findmnt lists them)"
-    mount = mounts.mount_of(point, table)
-    if mount is None or not mounts.is_mount_point(point, table):
-        return f"nothing is mounted on {point}; name a mount point (findmnt lists them)"
+    try:
+        mount = mounts.mount_at(point.resolve(), table)
+    except ParticipantError as problem:
+        return f"{problem}; name a mount point (findmnt lists them)"
     if mount.kind not in mounts.FREEZABLE:
         return (
             f"{point} is on {mount.kind}, which cannot be frozen; name a filesystem on a disk, one "

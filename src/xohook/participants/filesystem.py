@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from xohook.errors import ParticipantError
 from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import freezer
-from xohook.mounts import freezable, is_mount_point, table
+from xohook.mounts import freezable, hidden_filesystems, hiding, mount_at, table
 from xohook.participants import Phase
 from xohook.participants.configured import Configured
 from xohook.process import IProcessReactor, end_leftover
@@ -136,12 +136,14 @@ class Filesystem(Configured):
 
     async def _prepare(self, phase: Phase) -> None:
         if self._mount is not None:
-            if not is_mount_point(self._mount, table()):
-                # What is frozen instead would be the filesystem around it, / perhaps.
-                raise ParticipantError(f"nothing is mounted on {self._mount}")
+            # What is frozen instead would be the filesystem around it, / perhaps.
+            mount_at(self._mount.resolve(), table())
             self._mounts = (str(self._mount),)
         else:
-            self._mounts = freezable(table(), Path("/sys"))
+            mounts = table()
+            for mount, hider in hidden_filesystems(mounts):
+                raise ParticipantError(hiding(mount, hider))
+            self._mounts = tuple(str(mount.point) for mount in freezable(mounts, Path("/sys")))
         if not self._mounts:
             raise ParticipantError("no filesystem here can be frozen")
         guard = self._guard = await self._start()
