@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from xohook.participants import Phase
+from xohook.participants import Phase, Unthawed
 
 
 class Actor:
@@ -38,7 +38,7 @@ class Actor:
         self.abort = abort
         self.holds = holds
         self.stills = stills
-        self.is_stuck = False
+        self.unthawed: Unthawed | None = None
         self.prepare: Callable[[Phase], Deferred[None]] | None = None
         self.until = 0.0
         self.phases: list[Phase] = []
@@ -103,3 +103,35 @@ class Actor:
         phase.note({"pid": len(self.phases), "started": 2})
         self._under_way = Deferred(lambda _: self._stage.append(f"{what} cancelled"))
         return self._under_way
+
+
+class Frozen:
+    """An :class:`~xohook.participants.Unthawed` in a test's hands.
+
+    :param name: the participant's name.
+    """
+
+    def __init__(self, name: str = "filesystem:a") -> None:
+        self.name = name
+        self.problem = "its device does not answer"
+        self.points = ("/srv",)
+        self.may_be_frozen = True
+        self.on_thawed: list[Callable[[], None]] = []
+        self.attempts = 0
+        self.is_answering = False
+
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Name what is frozen."""
+        return {"mounts": self.points}
+
+    async def attempt(self) -> None:
+        """Count the attempt; it is good once the device answers."""
+        self.attempts += 1
+        if self.is_answering and self.may_be_frozen:
+            self.forget()
+
+    def forget(self) -> None:
+        """Be thawed."""
+        self.may_be_frozen = False
+        for hook in self.on_thawed:
+            hook()

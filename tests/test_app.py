@@ -298,7 +298,7 @@ class BesidesTests(AppTestCase):
         """Nothing is owed, printed, or waited for."""
         self.assertEqual((self.app.owed(), self.app.tail()), ({}, b""))
         self.assertIsNone(self.successResultOf(self.app.when_quiet()))
-        self.assertEqual((self.app.stills, self.app.is_stuck), (False, False))
+        self.assertEqual((self.app.stills, self.app.unthawed), (False, None))
         self.assertIsNone(self.app.prepare)
 
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.acting import Actor
+from tests.acting import Actor, Frozen
 from xohook.answers import Answer, Requester
 from xohook.course import Course
 from xohook.disk import Disk
@@ -20,7 +20,7 @@ from xohook.errors import ParticipantError
 from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper, Watcher
 from xohook.logs import WaitingLog
 from xohook.process import IProcessReactor
-from xohook.record import Record
+from xohook.record import Entry, Record
 from xohook.stamp import Stamp
 from xohook.strays import Strays
 from xohook.work import Limits
@@ -660,20 +660,64 @@ class EndTests(KeeperTestCase):
         a.do()
         self.assertEqual(self.statuses, [200, 200])
 
-    def test_stuck(self) -> None:
-        """Where a disk stays still, nothing is written to one, and the next start is told of it."""
+    def test_unthawed(self) -> None:
+        """Where a thaw fails nothing is written to a disk, and the next start is told of it."""
         a = Actor("a", self.stage, stills=True)
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
         lifted: list[Stamp] = []
-        self.patch(Stamp, "lift", lifted.append)
+
+        def lift(stamp: Stamp) -> None:
+            lifted.append(stamp)
+
+        self.patch(Stamp, "lift", lift)
         keeper.post_sync(self.requester())
-        a.is_stuck = True
+        frozen = a.unthawed = Frozen()
         a.fail(ParticipantError("no answer"))
         self.assertEqual(self.statuses, [200, 500])
         self.assertEqual(lifted, [])
         self.assertEqual([entry.name for entry in self.record.read().entries], ["a"])
+        frozen.forget()
+        self.assertEqual(self.record.read().entries, ())
+        self.assertEqual(len(lifted), 1)
+
+    def test_no_window_over_it(self) -> None:
+        """While something may be frozen no window opens; the thaw is tried before that is said."""
+        a = Actor("a", self.stage)
+        keeper = self.keep(a)
+        frozen = Frozen()
+        keeper.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
+        keeper.sync(self.requester())
+        self.assertEqual((self.statuses, self.stage, frozen.attempts), ([500], [], 1))
+        frozen.is_answering = True
+        keeper.sync(self.requester())
+        self.assertEqual((self.stage, frozen.attempts), (["freeze a"], 2))
+
+    def test_tried_again(self) -> None:
+        """The thaw is tried again after 1 s, and then at least every 30 s."""
+        keeper = self.keep()
+        frozen = Frozen()
+        keeper.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
+        self.clock.advance(1)
+        self.assertEqual(frozen.attempts, 1)
+        for _ in range(300):
+            self.clock.advance(1)
+        self.assertGreaterEqual(frozen.attempts, 10)
+        frozen.is_answering = True
+        for _ in range(30):
+            self.clock.advance(1)
+        self.assertFalse(keeper.unthawed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_tried_at_the_end(self) -> None:
+        """It is tried at a shutdown, which goes on where it fails; the record keeps it."""
+        keeper = self.keep()
+        frozen = Frozen()
+        keeper.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
+        self.successResultOf(Deferred.fromCoroutine(keeper.stop()))
+        self.assertEqual(frozen.attempts, 1)
+        self.assertEqual([entry.name for entry in self.record.read().entries], ["filesystem:a"])
 
     def test_own_fault(self) -> None:
         """A fault of the thaw itself ends the window, as failed, and not the agent."""

@@ -63,6 +63,7 @@ FLOORS = {
     "xohook.ordering": 2,
     "xohook.recovery": 2,
     "xohook.steps": 2,
+    "xohook.unthawed": 2,
     # The network.
     "xohook.connections": 3,
     "xohook.control": 3,

@@ -387,7 +387,14 @@ class ThawNowTests(MethodsTestCase):
         """With no window open there is nothing to thaw."""
         self.assertEqual(
             self.call(self.scene.connect(), "thaw_now"),
-            {"window": None, "state": "idle", "problems": [], "participants": [], "thawed": True},
+            {
+                "window": None,
+                "state": "idle",
+                "problems": [],
+                "participants": [],
+                "unthawed": [],
+                "thawed": True,
+            },
         )
 
     def test_holding(self) -> None:

@@ -17,6 +17,7 @@ from xohook.logs import WaitingLog
 from xohook.ordering import NotFrozenError, Order
 from xohook.stamp import Stamp
 from xohook.steps import Step, Terms
+from xohook.unthawed import UnthawedSet
 
 
 class NotedLog(WaitingLog):
@@ -73,7 +74,7 @@ class OrderTestCase(SynchronousTestCase):
                 actor.need_preparing()
         steps = [Step(actor, Clock(), lambda: None) for actor in self.actors.values()]
         disk = Disk(self.stamp, NotedLog(self.stage), self.aside)
-        return Order("w1", 1234.5, steps, disk)
+        return Order("w1", 1234.5, steps, disk, UnthawedSet(Clock(), lambda: None))
 
     def freeze(self, order: Order) -> Deferred[None]:
         return Deferred.fromCoroutine(order.freeze(Terms("w1", 99.0, lambda *_: None)))

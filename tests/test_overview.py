@@ -36,6 +36,7 @@ def status(*participants: dict[str, Any], **members: Any) -> dict[str, Any]:
         "left": None,
         "apps": [],
         "absent": [],
+        "unthawed": [],
     }
     return idle | members
 
@@ -89,14 +90,15 @@ class LinesTests(SynchronousTestCase):
     def test_first_line(self) -> None:
         """The first line says what is so now."""
         last = {"window": "w1", "opened": OPENED}
-        stuck = participant("filesystem:data", "stuck", "no")
+        unthawed = {"name": "filesystem:data", "mounts": ["/srv"], "problem": "no answer"}
+        still = "MAY STILL BE FROZEN, thaw tried again and again: filesystem:data: /srv (no answer)"
         for told, line in (
             (status(), "idle; no window since the agent started"),
             (status(**last, state="synced"), "idle; last window w1 synced"),
             (status(**last, state="thawing", open=True), "thawing window w1"),
             (
-                status(stuck, **last, state="failed"),
-                "STILL FROZEN after window w1 failed: filesystem:data",
+                status(unthawed=[unthawed]),
+                still,
             ),
         ):
             self.assertEqual(described(told)[0], line)
@@ -153,7 +155,11 @@ class GoodTests(SynchronousTestCase):
         for told in (
             *(status(window="w1", state=state) for state in ("failed", "expired", "stopped")),
             status(window="w1", state="thawing", open=True, problems=["x"]),
-            status(participant("filesystem:data", "stuck"), window="w1", state="synced"),
+            status(
+                unthawed=[{"name": "filesystem:data", "mounts": [], "problem": ""}],
+                window="w1",
+                state="synced",
+            ),
             status(absent=["orders"]),
         ):
             self.assertFalse(overview.is_good(told), told)

@@ -6,8 +6,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.acting import Actor
+from tests.acting import Actor, Frozen
 from xohook.errors import ParticipantError, RecordError
+from xohook.participants import Unthawed
 from xohook.record import Entry
 from xohook.steps import Step, Terms
 
@@ -296,13 +297,17 @@ class ChangedTests(StepTestCase):
             (self.seen, self.step.freeze_problem), (["freezing", "failed"], "broken off")
         )
 
-    def test_stuck(self) -> None:
-        """A disk that stays still is told as that."""
+    def test_unthawed(self) -> None:
+        """What may still be frozen is handed over, and counts as thawed once it is."""
+        adopted: list[Unthawed] = []
+        self.step.adopt = lambda unthawed, _: adopted.append(unthawed)
         self.step.phase = "frozen"
-        self.actor.is_stuck = True
+        frozen = self.actor.unthawed = Frozen()
         self.thaw()
         self.actor.fail(ParticipantError("no answer"))
-        self.assertEqual(self.seen, ["thawing", "stuck"])
+        self.assertEqual((self.seen, adopted), (["thawing", "stuck"], [frozen]))
+        frozen.forget()
+        self.assertEqual(self.seen[-1], "thawed")
 
     def test_nothing_to_do(self) -> None:
         """Where nothing is done nothing is told."""

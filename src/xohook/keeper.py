@@ -19,10 +19,12 @@ from xohook.disk import Disk
 from xohook.errors import RecordError
 from xohook.ordering import NotFrozenError, Order
 from xohook.participants import Participant
+from xohook.participants.making import revive
 from xohook.process import IProcessReactor
-from xohook.record import Record, State
+from xohook.record import Entry, Record, State
 from xohook.steps import Step, Terms
 from xohook.strays import Strays
+from xohook.unthawed import UnthawedSet
 from xohook.window import new_windows
 from xohook.work import Limits
 
@@ -87,7 +89,8 @@ class Keeper:
         self._participants = tuple(participants)
         self._apps = apps
         self._disk = disk
-        self._order = Order("", 0.0, (), disk)
+        self._unthawed = UnthawedSet(reactor, self._unthawed_changed)
+        self._order = Order("", 0.0, (), disk, self._unthawed)
         self._last = self._told = Answer(status=200)
         self._terms = Terms("", 0.0, self.let_go)
         self._under_way: Deferred[None] | None = None
@@ -192,14 +195,33 @@ class Keeper:
             self._course.says(200, *present.lines), self._order.steps, True, self._order.time, left
         )
 
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Take over the filesystems that a start could not thaw; to be called first of all.
+
+        :param entries: their entries in the record.
+        :raises RecordError: where one cannot be understood.
+        """
+        for entry in entries:
+            unthawed = revive(self._reactor, entry).unthawed
+            if unthawed is not None:
+                self._disk.hold_back()
+                self._unthawed.add(unthawed, entry)
+
+    @property
+    def unthawed(self) -> UnthawedSet:
+        """The filesystems whose thaw is not proved."""
+        return self._unthawed
+
     async def stop(self) -> None:
         """Thaw what is frozen and open no window any more.
 
         It returns when all is thawed and no program runs any more, or :data:`STOP_WAITS` seconds
-        after the thaw.
+        after the thaw. What cannot be thawed stays in the record, for the next start.
         """
         self._windows.stop()
         await self._stopped
+        await self._unthawed.retry()
+        self._unthawed.stop()
         steps = self._order.steps
         quiet = DeferredList([step.participant.when_quiet() for step in steps], consumeErrors=True)
         # Past the time the list is cancelled, and with it each that is not quiet yet.
@@ -215,7 +237,7 @@ class Keeper:
 
         :param window: the window's id.
         """
-        self._order = Order(window, time.time(), self._new_steps(), self._disk)
+        self._order = Order(window, time.time(), self._new_steps(), self._disk, self._unthawed)
         self._tell()
         limits = self._course.limits
         longest = limits.freeze_budget + limits.hold_limit + GUARD_GRACE
@@ -293,6 +315,15 @@ class Keeper:
 
     # The work itself.
 
+    def _unthawed_changed(self) -> None:
+        """Write the set down; when it is empty, the disks can be written to again."""
+        self.save()
+        self._tell()
+        if not self.is_still:
+            self._disk.let_out()
+        if not self._unthawed and self._course.window is None:
+            Deferred.fromCoroutine(self._disk.lift()).addErrback(self._own_fault)
+
     def _begin(
         self,
         work: Coroutine[Deferred[Any], Any, None],
@@ -317,7 +348,10 @@ class Keeper:
 
     def _new_steps(self) -> list[Step]:
         participants = (*self._participants, *self._apps())
-        return [Step(each, self._reactor, self._write, self._tell_step) for each in participants]
+        return [
+            Step(each, self._reactor, self._write, self._tell_step, self._unthawed.add)
+            for each in participants
+        ]
 
     def _tell(self) -> None:
         """Tell the watchers of the window as it is now, unless they have been told."""
@@ -354,8 +388,11 @@ class Keeper:
                 window=present.id if present else None,
                 waiting=len(course.unanswered()),
                 owed=present.owed if present else 0,
-                # Those of a window that has ended are there only where a disk is still.
-                entries=tuple(each for each in self._order.entries() if each.is_owed),
+                entries=tuple(
+                    each
+                    for each in (*self._order.entries(), *self._unthawed.entries())
+                    if each.is_owed
+                ),
                 strays=course.strays.present(self._reactor.seconds()),
             )
         )

@@ -14,7 +14,7 @@ from xohook.errors import CallError
 from xohook.keeper import Keeper
 from xohook.options import LAST_ORDER, LONGEST_TIMEOUT, NAME, SHORTEST
 from xohook.participants.app import Remote
-from xohook.reports import describe, status
+from xohook.reports import describe, describe_unthawed, status
 from xohook.steps import Step
 from xohook.text import printable
 from xohook.wire import INVALID_PARAMS, NOT_ALLOWED, NOT_REGISTERED, NOT_RELOADED, UNKNOWN_METHOD
@@ -145,19 +145,32 @@ class Methods:
         return now
 
     def _thaw_now(self, caller: Caller, params: Params) -> Deferred[dict[str, Any]]:
-        _refuse_others(params)
+        _refuse_others(params, "forget")
         _refuse_strangers(caller, "thaw_now")
+        forget = params.get("forget")
+        if forget is not None:
+            self._forget(forget)
         ended: Deferred[Answer] = Deferred()
-
-        def tell(answer: Answer) -> dict[str, Any]:
-            steps = self._keeper.steps(answer.window) if answer.window else ()
-            is_stuck = any(step.phase == "stuck" for step in self._keeper.look().steps)
-            is_thawed = not is_stuck and not any(step.thaw_problem for step in steps)
-            return {**describe(answer, steps), "thawed": is_thawed}
-
         source = f"user {caller.peer.uid} over the control socket"
         self._keeper.thaw_now(Requester(source, ended.callback))
-        return ended.addCallback(tell)
+        return Deferred.fromCoroutine(self._thawed(ended))
+
+    async def _thawed(self, ended: Deferred[Answer]) -> dict[str, Any]:
+        answer = await ended
+        await self._keeper.unthawed.retry()
+        steps = self._keeper.steps(answer.window) if answer.window else ()
+        is_thawed = not self._keeper.unthawed and not any(step.thaw_problem for step in steps)
+        return {
+            **describe(answer, steps),
+            "unthawed": describe_unthawed(self._keeper, in_full=True),
+            "thawed": is_thawed,
+        }
+
+    def _forget(self, name: Any) -> None:
+        known = [debt.entry.name for debt in self._keeper.unthawed]
+        if not isinstance(name, str) or not self._keeper.unthawed.forget(name):
+            allowed = f"one of {', '.join(known)}" if known else "none, for everything is thawed"
+            raise _wrong("forget", allowed)
 
     def _read_again(self, caller: Caller, params: Params) -> Deferred[dict[str, Any]]:
         _refuse_others(params)

@@ -192,6 +192,19 @@ def mount_at(point: Path, mounts: Sequence[Mount]) -> Mount:
     raise ParticipantError(hiding(hidden[-1], hider))
 
 
+def reachable(device: str, mounts: Sequence[Mount]) -> Mount | None:
+    """Find a path to a filesystem.
+
+    :param device: the numbers of its device, ``8:1`` for instance.
+    :param mounts: all mounts.
+    :return: a mount of it that its mount point leads to; None where there is none.
+    """
+    tree = _Tree(mounts)
+    found = (each for each in mounts if each.device == device and tree.hider(each) is None)
+    # A whole directory tree rather than a part of one, which may be a single file.
+    return min(found, key=lambda each: each.root != "/", default=None)
+
+
 def hiding(mount: Mount, hider: Mount) -> str:
     """Say that a mount is hidden, and what to do.
 

@@ -14,6 +14,7 @@ from xohook.disk import Disk
 from xohook.errors import ParticipantError, RecordError
 from xohook.record import Entry
 from xohook.steps import Step, Terms
+from xohook.unthawed import UnthawedSet
 
 _log = Logger()
 
@@ -36,13 +37,22 @@ class Order:
     :param time: when it opened, in seconds since the epoch.
     :param steps: how far each participant has come.
     :param disk: the agent's own disks.
+    :param unthawed: the filesystems whose thaw is not proved.
     """
 
-    def __init__(self, window: str, time: float, steps: Iterable[Step], disk: Disk) -> None:
+    def __init__(
+        self,
+        window: str,
+        time: float,
+        steps: Iterable[Step],
+        disk: Disk,
+        unthawed: UnthawedSet,
+    ) -> None:
         self.window = window
         self.steps = tuple(sorted(steps, key=place))
         self.time = time
         self._disk = disk
+        self._unthawed = unthawed
 
     def entries(self) -> tuple[Entry, ...]:
         """Tell what the record must hold of this window.
@@ -54,8 +64,10 @@ class Order:
 
     @property
     def is_still(self) -> bool:
-        """Whether some filesystem may be frozen."""
-        return any(step.participant.stills and step.may_hold for step in self.steps)
+        """Whether some filesystem may be frozen, in this window or from an earlier one."""
+        return bool(self._unthawed) or any(
+            step.participant.stills and step.may_hold for step in self.steps
+        )
 
     async def freeze(self, terms: Terms) -> None:
         """Freeze all of them.
@@ -63,6 +75,10 @@ class Order:
         :param terms: what the window has agreed on.
         :raises NotFrozenError: where one that matters cannot be frozen.
         """
+        if self._unthawed:
+            await self._unthawed.retry()
+        if self._unthawed:
+            raise NotFrozenError(self._unthawed.lines())
         if not self.steps:
             return
         await self._press()

@@ -310,6 +310,8 @@ async def end_leftover(
     for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, GIVE_UP_AFTER)):
         try:
             os.killpg(pid, number)
+            # One that was stopped gets no other signal before it goes on (signal(7)).
+            os.killpg(pid, signal.SIGCONT)
         except ProcessLookupError:
             return
         except PermissionError:
@@ -342,12 +344,26 @@ def start_time(pid: int) -> int | None:
     :return: clock ticks since boot (field 22 of ``/proc/PID/stat``, proc(5)); None where there is
         no such process, or only what is left of one.
     """
+    state, *fields = _stat(pid)
+    return None if state in _DEAD else int(fields[18])
+
+
+def process_state(pid: int) -> str:
+    """Tell what a process does.
+
+    :param pid: its number.
+    :return: the letter of its state (field 3 of ``/proc/PID/stat``, proc(5)); ``X`` where there is
+        no such process.
+    """
+    return _stat(pid)[0]
+
+
+def _stat(pid: int) -> list[str]:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return None
-    state, *fields = stat.rpartition(")")[2].split()
-    return None if state in _DEAD else int(fields[18])
+        return ["X"]
+    return stat.rpartition(")")[2].split()
 
 
 def _signal_name(number: int) -> str:

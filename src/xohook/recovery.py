@@ -38,10 +38,12 @@ class Recovered:
 
     :param strays: the ``/post-sync`` that are expected.
     :param problems: a line for each participant that could not be thawed.
+    :param unthawed: the entries of filesystems that may still be frozen; their thaw is still owed.
     """
 
     strays: Strays
     problems: tuple[str, ...] = ()
+    unthawed: tuple[Entry, ...] = ()
 
 
 def recover(record: Record, stamp: Stamp) -> Recovered:
@@ -56,13 +58,15 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
     state, impression = record.read(), stamp.read()
     strays = Strays(state.strays)
     problems: tuple[str, ...] = ()
+    unthawed: tuple[Entry, ...] = ()
     if impression is not None and impression.boot != boot_id():
         _tell(impression)
         state = _take_over(record, stamp, state, impression)
     elif state.window is not None:
         _log.warn("window {window} was open when the agent ended: recovering", window=state.window)
     if state.window is not None or state.entries:
-        problems = _Debts(record, state).run()
+        debts = _Debts(record, state)
+        problems, unthawed = debts.run(), debts.unthawed
     if state.window is not None:
         now = time.monotonic()
         for answered, count in ((True, state.owed), (False, state.waiting)):
@@ -74,14 +78,14 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
             outcome=Outcome.RECOVERED.value,
         )
     try:
-        record.write(State(strays=strays.present(time.monotonic())))
+        record.write(State(entries=unthawed, strays=strays.present(time.monotonic())))
     except RecordError as error:
         # What has been thawed is not thawed again, even where nothing else can be written down.
         _log.error("{error}; it is removed, and no /post-sync is expected", error=error)
-        record.write(State())
-    if impression is not None:
+        record.write(State(entries=unthawed))
+    if impression is not None and not unthawed:
         stamp.lift()
-    return Recovered(strays, problems)
+    return Recovered(strays, problems, unthawed)
 
 
 def _tell(impression: Impression) -> None:
@@ -123,6 +127,7 @@ class _Debts:
         self._left = {entry.name: entry for entry in state.entries}
         self._not_understood: list[RecordError] = []
         self._steps: list[Step] = []
+        self.unthawed: tuple[Entry, ...] = ()
 
     def run(self) -> tuple[str, ...]:
         """Thaw what can be thawed; what cannot even be understood stays in the record.
@@ -165,14 +170,25 @@ class _Debts:
             self._left[entry.name] = attrs.evolve(entry, owed=owed, process=process)
             self._write()
 
-        step = Step(participant, reactor, note, phase="frozen", process=entry.process)
+        step = Step(
+            participant,
+            reactor,
+            note,
+            adopt=lambda _, entry: self._adopt(entry),
+            phase="frozen",
+            process=entry.process,
+        )
         return step
+
+    def _adopt(self, entry: Entry) -> None:
+        self.unthawed += (entry,)
 
     async def _thaw(self, reactor: IProcessReactor, step: Step) -> None:
         if step.process:
             await end_leftover(reactor, step.process["pid"], step.process["started"])
         await step.thaw(self._state.window or "", Outcome.RECOVERED.value)
-        del self._left[step.name]
+        if not any(each.name == step.name for each in self.unthawed):
+            del self._left[step.name]
         try:
             self._write()
         except RecordError as error:

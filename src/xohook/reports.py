@@ -42,6 +42,23 @@ def describe(answer: Answer, steps: Sequence[Step], *, in_full: bool = True) -> 
     }
 
 
+def describe_unthawed(keeper: Keeper, *, in_full: bool) -> list[dict[str, Any]]:
+    """List the filesystems whose thaw is not proved.
+
+    :param keeper: keeps the window.
+    :param in_full: whether the reasons are told too.
+    :return: a description for each participant, as ``docs/protocol.rst`` has it.
+    """
+    return [
+        {
+            "name": debt.entry.name,
+            "mounts": list(debt.filesystems.points),
+            "problem": debt.filesystems.problem if in_full else "",
+        }
+        for debt in keeper.unthawed
+    ]
+
+
 def _outcome(step: Step, *, in_full: bool) -> str:
     problem = step.freeze_problem or step.thaw_problem
     return problem if problem and in_full else "failed" if problem else "ok"
@@ -63,6 +80,7 @@ def status(keeper: Keeper, apps: Apps, *, in_full: bool) -> dict[str, Any]:
         "open": sight.is_open,
         "opened": sight.opened,
         "left": sight.left,
+        "unthawed": describe_unthawed(keeper, in_full=in_full),
         "apps": apps.describe(),
         "absent": apps.absent(),
     }

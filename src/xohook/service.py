@@ -33,11 +33,11 @@ from xohook.participants import Participant
 from xohook.participants.making import make
 from xohook.process import IProcessReactor
 from xohook.record import Record
+from xohook.recovery import Recovered
 from xohook.refusals import Refusals
 from xohook.settings import FilesystemSettings, Settings
 from xohook.site import HookSite
 from xohook.stamp import Stamp
-from xohook.strays import Strays
 from xohook.systemd import Inherited
 from xohook.tls import ServerTLS
 from xohook.web import make_root
@@ -64,7 +64,7 @@ class Agent(Service):
     :param reactor: the reactor, whose clock is monotonic.
     :param settings: the configuration.
     :param record: the record of the runtime directory.
-    :param strays: the ``/post-sync`` expected from windows of an earlier run.
+    :param recovered: what the start has recovered of an earlier run.
     :param stamp: the stamp of the state directory.
     :param inherited: the sockets that systemd has opened.
     :param environ: the environment.
@@ -78,7 +78,7 @@ class Agent(Service):
         reactor: Any,
         settings: Settings,
         record: Record,
-        strays: Strays,
+        recovered: Recovered,
         stamp: Stamp,
         inherited: Inherited,
         environ: Mapping[str, str],
@@ -87,6 +87,7 @@ class Agent(Service):
         self._reactor = reactor
         self._settings = settings
         self._inherited = inherited
+        self._unthawed = recovered.unthawed
         self._environ = environ
         self._tls = ServerTLS(*_certificate_files(settings), _now())
         self._waiting_log = WaitingLog()
@@ -97,7 +98,7 @@ class Agent(Service):
         self._keeper = Keeper(
             reactor,
             record,
-            strays,
+            recovered.strays,
             _limits(settings),
             _participants(reactor, settings),
             self._apps.participants,
@@ -136,6 +137,7 @@ class Agent(Service):
         """Begin to answer, and say so."""
         super().startService()
         self._waiting_log.attach(globalLogPublisher)
+        self._keeper.adopt(self._unthawed)
         signal.signal(signal.SIGHUP, self._hang_up)
         self._renewal = self._reactor.callLater(RENEWAL_CHECK, self._renew)
         self._log.info(

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from xohook.durations import format_duration
 from xohook.errors import ParticipantError, XohookError
-from xohook.participants import Participant, Phase
+from xohook.participants import Participant, Phase, Unthawed
 from xohook.record import Entry
 
 _log = Logger()
@@ -43,6 +43,7 @@ class Step:
     :param clock: measures and bounds its phases.
     :param write: writes the record; raises :exc:`~xohook.errors.RecordError`.
     :param changed: is told of each change of the phase.
+    :param adopt: takes over filesystems whose thaw is not proved, with their entry in the record.
     :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
         ``thawing``, ``thawed`` or ``stuck``.
     :param freeze_problem: why it was not frozen; empty where nothing is known of that.
@@ -56,6 +57,7 @@ class Step:
     clock: IReactorTime
     write: Callable[[], None]
     changed: Callable[[Step], None] = lambda _: None
+    adopt: Callable[[Unthawed, Entry], None] = lambda *_: None
     phase: str = "waiting"
     freeze_problem: str = ""
     thaw_problem: str = ""
@@ -71,7 +73,7 @@ class Step:
     @property
     def may_hold(self) -> bool:
         """Whether there may be something to thaw."""
-        return self.participant.holds and self.phase not in ("waiting", "thawed")
+        return self.participant.holds and self.phase not in ("waiting", "thawed", "stuck")
 
     def entry(self) -> Entry | None:
         """Tell what the record must hold of it.
@@ -113,17 +115,17 @@ class Step:
         """
         if not self.may_hold:
             return
+        was = self.phase
         await self._be_quiet()
         self._enter("thawing")
         timeout = self.participant.thaw_timeout
         phase = Phase(window, timeout, outcome, self._note_if_possible)
         self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
-        # A thaw that failed is the administrator's from now on, and not the next start's, unless
-        # a disk is still: nothing may be written to it, and who comes next tries again.
-        self._enter("stuck" if self.participant.is_stuck else "thawed")
+        self._enter_thawed()
         self._note_if_possible({})
         if not self.thaw_problem:
-            self._log_done(phase, "thawed")
+            if was == "frozen":
+                self._log_done(phase, "thawed")
             return
         _log.error(
             "window {window}: {name} NOT THAWED: {problem}",
@@ -131,6 +133,18 @@ class Step:
             name=self.name,
             problem=self.thaw_problem,
         )
+
+    def _enter_thawed(self) -> None:
+        """Be done with it; filesystems that may still be frozen are no longer this window's."""
+        unthawed = self.participant.unthawed
+        if unthawed is None:
+            # A thaw that failed is the administrator's from now on, and not the next start's.
+            self._enter("thawed")
+            return
+        entry = Entry(self.name, self.participant.order, self.participant.owed(), {})
+        self._enter("stuck")
+        unthawed.on_thawed.append(lambda: self._enter("thawed"))
+        self.adopt(unthawed, entry)
 
     def _freeze_phase(self, terms: Terms) -> Phase:
         return Phase(

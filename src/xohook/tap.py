@@ -74,7 +74,7 @@ def makeService(options: Options) -> Agent:
     with _told(recovered.problems):
         settings = config.load(options.path, environ=os.environ)
         places.prepare(settings.state_directory, os.geteuid())
-        return Agent(main, settings, record, recovered.strays, stamp, options.inherited, os.environ)
+        return Agent(main, settings, record, recovered, stamp, options.inherited, os.environ)
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.integration.hook_client import PATIENCE
 from xohook import guards
+from xohook.guards import freezer
+from xohook.participants.targets import fresh_at
 
 _ROOT = Path(guards.__file__).parents[2]
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from xohook.guards.{} import main; main()"
@@ -25,13 +29,33 @@ class Guard:
 
     :param program: the name of its module in :mod:`xohook.guards`.
     :param first: the first line of its orders.
+    :param launcher: a program that runs it, and its arguments.
     """
 
-    def __init__(self, program: str, first: str) -> None:
-        arguments = [sys.executable, "-I", "-S", "-B", "-c", _START.format(program), str(_ROOT)]
+    def __init__(self, program: str, first: str, launcher: tuple[str, ...] = ()) -> None:
+        self._number = 0
+        self.agent, theirs = socket.socketpair()
+        arguments = [
+            *launcher,
+            sys.executable,
+            "-I",
+            "-S",
+            "-B",
+            "-c",
+            _START.format(program),
+            str(_ROOT),
+        ]
         self._process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, bufsize=0
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={},
+            pass_fds=[freezer.DESCRIPTORS],
+            # The guard finds the agent's socket by this number.
+            preexec_fn=lambda: os.dup2(theirs.fileno(), freezer.DESCRIPTORS),
+            bufsize=0,
         )
+        theirs.close()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.input, self.output = self._process.stdin, self._process.stdout
@@ -46,29 +70,36 @@ class Guard:
         :param mounts: the mount points.
         :return: the guard.
         """
-        guard = cls("freezer", "\0".join(map(str, mounts)))
+        guard = cls("freezer", f"open {' '.join(fresh_at(str(mount)) for mount in mounts)}")
         test.addCleanup(guard.end)
         return guard
 
     @classmethod
     def of_session(
-        cls, test: SynchronousTestCase | TestCase, *arguments: str, thaw_input: str = ""
+        cls,
+        test: SynchronousTestCase | TestCase,
+        *arguments: str,
+        thaw_input: str = "",
+        user: int | None = None,
+        launcher: tuple[str, ...] = (),
     ) -> Guard:
         """Start a guard of a session that ends with the test.
 
         :param test: the test.
         :param arguments: the client and its arguments.
         :param thaw_input: what the guard writes to it before it lets go.
+        :param user: the user that the client runs as, None for the test's.
+        :param launcher: a program that runs the guard, and its arguments.
         :return: the guard.
         """
         first: dict[str, Any] = {
             "arguments": arguments,
             "environment": {"PATH": "/usr/bin:/bin"},
             "directory": "/",
-            "account": None,
+            "account": user and (user, user, []),
             "thaw_input": thaw_input,
         }
-        guard = cls("session", json.dumps(first))
+        guard = cls("session", f"start {json.dumps(first)}", launcher)
         test.addCleanup(guard.end)
         return guard
 
@@ -77,12 +108,15 @@ class Guard:
         """The number of its process."""
         return self._process.pid
 
-    def order(self, line: str) -> None:
+    def order(self, line: str) -> int:
         """Give an order.
 
         :param line: the order.
+        :return: its number.
         """
-        self.input.write(f"{line}\n".encode())
+        self._number += 1
+        self.input.write(f"{self._number} {line}\n".encode())
+        return self._number
 
     def send(self, text: str) -> None:
         """Have a guard of a session write to its client.
@@ -144,6 +178,7 @@ class Guard:
         self._process.send_signal(signal.SIGCONT)
         self.input.close()
         self.output.close()
+        self.agent.close()
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -278,15 +278,22 @@ class StrangerTests(AskedTestCase):
     def test_stuck(self) -> None:
         """What an earlier thaw has left frozen is told, though there is no window to end."""
         results: tuple[dict[str, Any], ...] = (
-            {"window": None, "state": "idle", "participants": [], "thawed": True},
-            {"participants": [{"name": "filesystem:data", "phase": "stuck"}]},
+            {
+                "window": None,
+                "state": "idle",
+                "participants": [],
+                "thawed": False,
+                "unthawed": [{"name": "filesystem:data", "mounts": ["/srv"], "problem": "no"}],
+            },
+            {"open": False},
         )
         lines = (
             json.dumps({"jsonrpc": "2.0", "id": number, "result": result})
             for number, result in enumerate(results, 1)
         )
         said = self.answered("".join(f"{line}\n" for line in lines).encode(), "thaw")
-        self.assertIn("STILL FROZEN, since an earlier thaw failed: filesystem:data", said)
+        self.assertIn("NOT ALL IS THAWED", said)
+        self.assertIn("filesystem:data: /srv (no)", said)
 
 
 class ThawTests(AskedTestCase):
@@ -296,8 +303,8 @@ class ThawTests(AskedTestCase):
         return self.ask("thaw", "-c", str(agent.configuration), *arguments, status=not good)
 
     def test_idle(self) -> None:
-        """With no window open it says that nothing was frozen."""
-        self.assertEqual(self.thaw(self.agent_with()), "nothing was frozen: no window is open\n")
+        """With no window open it says that nothing is frozen."""
+        self.assertEqual(self.thaw(self.agent_with()), "nothing is frozen: no window is open\n")
 
     def test_hold(self) -> None:
         """A hold ends stopped, all of it thawed, and /post-sync hears of it."""

@@ -70,8 +70,8 @@ class PreparedTests(DiskReactorTestCase):
 
     async def test_killed(self) -> None:
         """Neither does it where the guard was killed before it was asked to freeze."""
-        self.disk.freeze()
         await self.filesystem.prepare(FREEZE)
+        self.disk.freeze()
         [guard] = self.guards()
         os.kill(guard, signal.SIGKILL)
         await self.until_quiet()
@@ -81,8 +81,8 @@ class PreparedTests(DiskReactorTestCase):
 
     async def test_next_start(self) -> None:
         """Nor does the next start, by the record of that moment."""
-        self.disk.freeze()
         await self.filesystem.prepare(FREEZE)
+        self.disk.freeze()
         owed = self.filesystem.owed()
         await self.filesystem.thaw(THAW)
         await Filesystem.from_record(reactor, "filesystem:it", owed).thaw(THAW)

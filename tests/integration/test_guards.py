@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -10,13 +12,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import needs
 from tests.integration.agent import eventually
-from tests.integration.disks import DiskTestCase, make_image, run
+from tests.integration.disks import Disk, DiskTestCase, make_image, run
 from tests.integration.footprint import children
 from tests.integration.guards import Guard
+from xohook.participants.targets import Identity, found
 from xohook.process import start_time
 
 EXTENDED = 3600.0
 """Seconds of a deadline that is not to come."""
+
+NOBODY = 65534
+"""A user that has no process of the test's."""
 
 SOON = 0.5
 """Seconds of a deadline that is waited for."""
@@ -29,11 +35,19 @@ class FreezerTests(DiskTestCase):
         """Freeze a filesystem of that kind under a guard."""
         self.disk = self.make_disk(kind)
         guard = Guard.of_filesystems(self, self.disk.mount)
-        self.assertEqual(guard.line(), "ready")
+        self.assertRegex(guard.line(), "^1 ready ")
         guard.until(EXTENDED)
         guard.order("freeze")
-        self.assertEqual(guard.line(), "frozen")
+        self.assertEqual(guard.line(), "3 frozen")
         self.assert_frozen(self.disk)
+        return guard
+
+    def rescuer(self, disk: Disk) -> Guard:
+        """Start a guard for what another has left frozen, perhaps."""
+        guard = Guard("freezer", f"open {found(Identity(str(disk.mount)), None)}")
+        self.addCleanup(guard.end)
+        guard.order("rescue")
+        self.assertRegex(guard.line(), "^1 ready ")
         return guard
 
     def test_order(self) -> None:
@@ -44,7 +58,7 @@ class FreezerTests(DiskTestCase):
             self.assert_frozen(self.disk)
             self.assertIsNone(write.poll())
             guard.order("thaw")
-            self.assertEqual(guard.lines(), ["thawed"])
+            self.assertEqual(guard.lines(), ["4 thawed 0"])
             self.assertEqual(write.wait(20), 0)
             self.assertEqual(guard.wait(), 0)
 
@@ -53,7 +67,7 @@ class FreezerTests(DiskTestCase):
         guard = self.hold()
         guard.close()
         self.assert_let_go()
-        self.assertEqual(guard.lines(), ["thawed"])
+        self.assertEqual(guard.lines(), ["0 thawed 0"])
 
     def test_closed_both(self) -> None:
         """It thaws though nobody reads what it says any more."""
@@ -70,14 +84,14 @@ class FreezerTests(DiskTestCase):
         self.assert_frozen(self.disk)
         guard.signal(signal.SIGTERM)
         self.assert_let_go()
-        self.assertEqual(guard.lines(), ["thawed"])
+        self.assertEqual(guard.lines(), ["0 thawed 0"])
 
     def test_deadline(self) -> None:
         """It thaws when its time is up, though nobody tells it to; the last deadline counts."""
         guard = self.hold()
         guard.until(SOON)
         self.assert_let_go()
-        self.assertEqual(guard.lines(), ["thawed"])
+        self.assertEqual(guard.lines(), ["0 thawed 0"])
 
     def test_killed(self) -> None:
         """Killed, it leaves the filesystem frozen; another that comes to the rescue thaws it."""
@@ -85,48 +99,72 @@ class FreezerTests(DiskTestCase):
         guard.signal(signal.SIGKILL)
         guard.wait()
         self.assert_frozen(self.disk)
-        rescuer = Guard.of_filesystems(self, self.disk.mount)
-        rescuer.order("rescue")
-        rescuer.close()
+        rescuer = self.rescuer(self.disk)
+        rescuer.order("thaw")
         self.assert_let_go()
-        self.assertEqual(rescuer.lines(), ["ready", "thawed"])
+        self.assertEqual(rescuer.lines(), ["3 thawed 0"])
 
     def test_rescue_of_nothing(self) -> None:
         """A rescue that finds nothing frozen is none the worse for it."""
-        rescuer = Guard.of_filesystems(self, self.make_disk().mount)
-        rescuer.order("rescue")
+        rescuer = self.rescuer(self.make_disk())
         rescuer.close()
-        self.assertEqual(rescuer.lines(), ["ready", "thawed"])
+        self.assertEqual(rescuer.lines(), [f"0 thawed {errno.EINVAL}"])
 
     def test_thawed_by_another(self) -> None:
         """A thaw that somebody else has done before is told: the hold is not proved."""
         guard = self.hold()
         self.disk.thaw()
         guard.order("thaw")
-        where = self.disk.mount
-        self.assertEqual(guard.lines(), [f"undone {where}: somebody else had thawed it before"])
+        self.assertEqual(guard.lines(), [f"4 thawed {errno.EINVAL}"])
+
+    def test_thawed_and_frozen_by_another(self) -> None:
+        """A thaw in between is told by what was written, though it is frozen again by then."""
+        for kind in ("ext4", "xfs"):
+            guard = self.hold(kind)
+            self.disk.thaw()
+            self.disk.freeze()
+            guard.order("thaw")
+            self.assertEqual(guard.lines(), ["4 thawed w"])
+
+    def test_written_before(self) -> None:
+        """What was written until the freeze does not count as written during the hold."""
+        copy = 'while dd if=/dev/zero of="$0" bs=64k count=64; do echo x >>"$0"; done'
+        for kind in ("ext4", "xfs"):
+            disk = self.make_disk(kind)
+            file = disk.mount / "file"
+            writer = subprocess.Popen(["sh", "-c", copy, file], stderr=subprocess.DEVNULL)
+            self.addCleanup(writer.wait)
+            self.addCleanup(writer.kill)
+            eventually(file.exists, "it is written to")
+            for _ in range(3):
+                guard = Guard.of_filesystems(self, disk.mount)
+                self.assertRegex(guard.line(), "^1 ready ")
+                guard.order("freeze")
+                self.assertEqual(guard.line(), "2 frozen")
+                guard.order("thaw")
+                self.assertEqual(guard.lines(), ["3 thawed 0"])
+            writer.kill()
 
     def test_frozen_by_another(self) -> None:
-        """What another has frozen is refused, and left as it was."""
-        disk = self.make_disk()
-        disk.freeze()
-        guard = Guard.of_filesystems(self, disk.mount)
-        guard.order("freeze")
-        self.assertEqual(guard.line(), "ready")
-        refused = f"refused {disk.mount}: somebody else has frozen it already"
-        self.assertEqual(guard.line(), refused)
-        guard.close()
-        self.assertEqual(guard.lines(), ["thawed"])
-        self.assert_frozen(disk)
-
-    def test_second_of_three(self) -> None:
-        """Where the second of three cannot be frozen, all is as it was before."""
+        """What another has frozen is refused before anything is frozen, and left as it was."""
         first, second, third = (self.make_disk() for _ in range(3))
         second.freeze()
         guard = Guard.of_filesystems(self, first.mount, second.mount, third.mount)
+        self.assertRegex(
+            "".join(guard.lines()), f"^1 refused {second.mount}: somebody else has frozen it"
+        )
+        self.assertEqual(guard.wait(), 1)
+        self.assert_let_go(first, third)
+        self.assert_frozen(second)
+
+    def test_frozen_by_another_then(self) -> None:
+        """What another has frozen since is refused, and what was frozen before it is let go."""
+        first, second, third = (self.make_disk() for _ in range(3))
+        guard = Guard.of_filesystems(self, first.mount, second.mount, third.mount)
+        self.assertRegex(guard.line(), "^1 ready ")
+        second.freeze()
         guard.order("freeze")
-        self.assertEqual(guard.line(), "ready")
-        self.assertIn(f"refused {second.mount}", guard.line())
+        self.assertEqual(guard.line(), f"2 refused 1 {errno.EBUSY} 0,-,-")
         self.assert_let_go(first, third)
         self.assert_frozen(second)
 
@@ -135,7 +173,7 @@ class FreezerTests(DiskTestCase):
         disk = self.make_disk()
         guard = Guard.of_filesystems(self, disk.mount, Path("/nonexistent"))
         guard.order("freeze")
-        self.assertEqual(guard.lines(), ["refused /nonexistent: No such file or directory"])
+        self.assertEqual(guard.lines(), ["1 refused nothing is mounted on /nonexistent"])
         self.assertEqual(guard.wait(), 1)
         self.assertFalse(disk.is_frozen)
 
@@ -148,9 +186,8 @@ class FreezerTests(DiskTestCase):
         self.addCleanup(run, "umount", mount)
         guard = Guard.of_filesystems(self, mount)
         guard.order("freeze")
-        self.assertEqual(guard.line(), "ready")
-        refused = f"refused {mount}: this kind of filesystem cannot be frozen"
-        self.assertEqual(guard.line(), refused)
+        self.assertRegex(guard.line(), "^1 ready ")
+        self.assertEqual(guard.line(), f"2 refused 0 {errno.EOPNOTSUPP} -")
 
     def test_late(self) -> None:
         """A freeze that comes too late is undone as soon as it is done.
@@ -162,14 +199,14 @@ class FreezerTests(DiskTestCase):
         inner = self.mount(make_image(outer.mount / "image"), Path(self.mktemp()).resolve())
         subprocess.run(["sh", "-c", 'echo unwritten >"$0"', inner.mount / "dirty"], check=True)
         guard = Guard.of_filesystems(self, inner.mount)
-        self.assertEqual(guard.line(), "ready")
+        self.assertRegex(guard.line(), "^1 ready ")
         outer.freeze()
         guard.order("freeze")
         eventually(lambda: _waits_for_disk(guard.pid), "the freeze is under way")
         guard.close()
         self.assertTrue(_waits_for_disk(guard.pid))
         outer.thaw()
-        self.assertEqual(guard.lines(), ["frozen", "thawed"])
+        self.assertEqual(guard.lines(), ["2 frozen", "0 thawed 0"])
         self.assert_let_go()
 
     def test_locked_in_memory(self) -> None:
@@ -201,10 +238,10 @@ class SessionGuardTests(SynchronousTestCase):
     def hold(self, before: str = "") -> Guard:
         """Have a client hold the lock, after something else."""
         guard = Guard.of_session(self, "sh", thaw_input=self.thaw)
-        self.client = int(guard.line().removeprefix("started "))
+        self.client = int(guard.line().removeprefix("0 started "))
         guard.until(EXTENDED)
         guard.send(f"{before}exec 9<'{self.lock}'; flock 9; echo frozen")
-        self.assertEqual(guard.line(), "line frozen")
+        self.assertEqual(guard.line(), "0 line frozen")
         self.assertTrue(self.is_locked)
         return guard
 
@@ -224,31 +261,32 @@ class SessionGuardTests(SynchronousTestCase):
     def test_order(self) -> None:
         """It thaws over the client's connection when it is told to, and ends the client."""
         guard = self.hold()
-        guard.order("thaw")
-        self.assertEqual(guard.line(), "line thawed")
+        number = guard.order("thaw")
+        self.assertEqual(guard.line(), f"{number} thawing")
+        self.assertEqual(guard.line(), "0 line thawed")
         guard.order("close")
-        self.assertEqual(guard.lines(), ["ended exit status 0"])
+        self.assertEqual(guard.lines(), ["0 ended exit status 0"])
         self.assert_let_go()
 
     def test_closed(self) -> None:
         """It thaws when its standard input closes, by what the client reads first."""
         guard = self.hold()
         guard.close()
-        self.assertEqual(guard.lines(), ["line thawed", "ended exit status 0"])
+        self.assertEqual(guard.lines(), ["0 released", "0 line thawed", "0 ended exit status 0"])
         self.assert_let_go()
 
     def test_sigterm(self) -> None:
         """It thaws on SIGTERM."""
         guard = self.hold()
         guard.signal(signal.SIGTERM)
-        self.assertEqual(guard.lines(), ["line thawed", "ended exit status 0"])
+        self.assertEqual(guard.lines(), ["0 released", "0 line thawed", "0 ended exit status 0"])
         self.assert_let_go()
 
     def test_deadline(self) -> None:
         """It thaws when its time is up."""
         guard = self.hold()
         guard.until(SOON)
-        self.assertEqual(guard.lines(), ["line thawed", "ended exit status 0"])
+        self.assertEqual(guard.lines(), ["0 released", "0 line thawed", "0 ended exit status 0"])
         self.assert_let_go()
 
     def test_in_flight(self) -> None:
@@ -258,12 +296,12 @@ class SessionGuardTests(SynchronousTestCase):
         self.addCleanup(holder.kill)
         eventually(lambda: self.is_locked, "another holds the lock")
         guard = Guard.of_session(self, "sh", thaw_input=self.thaw)
-        self.client = int(guard.line().removeprefix("started "))
+        self.client = int(guard.line().removeprefix("0 started "))
         guard.send(f"exec 9<'{self.lock}'; flock 9; echo frozen")
         eventually(lambda: children(self.client), "the client waits for the lock")
         [waiting] = children(self.client)
         guard.close()
-        self.assertEqual(guard.lines(), ["ended SIGTERM"])
+        self.assertEqual(guard.lines(), ["0 released", "0 ended SIGTERM"])
         eventually(lambda: start_time(waiting) is None, "what waited for the lock has ended")
 
     def test_deaf(self) -> None:
@@ -272,7 +310,7 @@ class SessionGuardTests(SynchronousTestCase):
         guard.send("while :; do sleep 600; done")
         eventually(lambda: children(self.client), "the client does not read any more")
         guard.close()
-        self.assertEqual(guard.lines(), ["ended SIGKILL"])
+        self.assertEqual(guard.lines(), ["0 released", "0 ended SIGKILL"])
         self.assert_let_go()
 
     def test_flood(self) -> None:
@@ -296,23 +334,40 @@ class SessionGuardTests(SynchronousTestCase):
         """A client that ends is told of, with how it ended."""
         guard = self.hold()
         guard.send("echo last words; exit 3")
-        self.assertEqual(guard.lines(), ["line last words", "ended exit status 3"])
+        self.assertEqual(guard.lines(), ["0 line last words", "0 ended exit status 3"])
         self.assertEqual(guard.wait(), 0)
 
     def test_unfinished_line(self) -> None:
         """What a client says without an end of line is told when it ends."""
         guard = self.hold()
         guard.send("printf unfinished; kill -KILL $$")
-        self.assertEqual(guard.lines(), ["line unfinished", "ended SIGKILL"])
+        self.assertEqual(guard.lines(), ["0 line unfinished", "0 ended SIGKILL"])
 
     def test_cannot_be_run(self) -> None:
         """A client that is not there is told of in words."""
         guard = Guard.of_session(self, "/nonexistent/client")
-        self.assertRegex(guard.line(), "started [0-9]+")
+        self.assertRegex(guard.line(), "0 started [0-9]+")
         self.assertEqual(
             guard.lines(),
             [
-                "line cannot run /nonexistent/client: no such program",
-                "ended exit status 127",
+                "0 line cannot run /nonexistent/client: no such program",
+                "0 ended exit status 127",
             ],
         )
+
+    def test_may_not_be_signalled(self) -> None:
+        """A client that may not be signalled is left, in words, and the guard ends all the same."""
+        needs.root()
+        without = (needs.program("setpriv"), "--bounding-set=-kill")
+        deaf = ("sh", "-c", "trap '' TERM; echo here; while :; do sleep 600; done")
+        guard = Guard.of_session(self, *deaf, user=NOBODY, launcher=without)
+        client = int(guard.line().removeprefix("0 started "))
+        self.addCleanup(os.killpg, client, signal.SIGKILL)
+        self.assertEqual(guard.line(), "0 line here")
+        guard.close()
+        self.assertEqual(
+            guard.lines(),
+            ["0 released", "0 unkillable", f"0 ended process {client} may not be signalled"],
+        )
+        self.assertEqual(guard.wait(), 0)
+        self.assertIsNotNone(start_time(client))

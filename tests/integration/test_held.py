@@ -166,15 +166,13 @@ class SessionTests(TestCase):
         self.assertFalse(self.lock.is_held)
 
     async def test_ends_in_hold(self) -> None:
-        """A client that ends during the hold is told of at once, with its last words."""
+        """A client that ends during the hold is told of at once; its last words came after it."""
         session = self.make()
         await self.freeze(session)
         [client] = self.clients(session)
         os.kill(client, signal.SIGKILL)
         await until(lambda: self.notes.lost)
-        self.assertEqual(
-            self.notes.lost, ["its client has ended (SIGKILL); its last words: frozen"]
-        )
+        self.assertEqual(self.notes.lost, ["its client has ended (SIGKILL)"])
         self.assertFalse(self.lock.is_held)
 
     async def test_guard_killed(self) -> None:
@@ -301,7 +299,7 @@ class FilesystemTests(DiskReactorTestCase):
         disk.freeze()
         filesystem = self.make(disk.mount)
         said = await self.freeze(filesystem)
-        self.assertEqual(said, f"{disk.mount}: somebody else has frozen it already")
+        self.assertIn(f"{disk.mount}: somebody else has frozen it already", said)
         await self.thaw(filesystem)
         self.assert_frozen(disk)
 
@@ -333,9 +331,9 @@ class FilesystemTests(DiskReactorTestCase):
         await self.freeze(filesystem)
         os.kill(filesystem.owed()["guard"][0], signal.SIGSTOP)
         said = await self.thaw(filesystem)
-        self.assertEqual(said, "its guard was stuck; thawed in its place")
+        self.assertEqual(said, "its guard did not answer; thawed in its place")
         self.assertFalse(disk.is_frozen)
-        self.assertFalse(filesystem.is_stuck)
+        self.assertIsNone(filesystem.unthawed)
 
     async def test_guard_let_go(self) -> None:
         """A guard whose time was up is told of, and the hold is not proved."""

@@ -127,7 +127,7 @@ class BuriedTests(DiskTestCase):
         os.kill(guards(agent, "freezer")[0], signal.SIGSTOP)
         self.assertEqual(agent.get("/post-sync").status, 500)
         self.assert_let_go()
-        agent.wait_for_log("its guard was stuck; thawed in its place")
+        agent.wait_for_log("its guard did not answer; thawed in its place")
 
     def test_stuck_reader(self) -> None:
         """Its standard output is a full pipe whose reader is stuck on what is frozen."""

@@ -103,16 +103,17 @@ class Connection:
     def __exit__(self, *exc_info: object) -> None:
         self._socket.close()
 
-    def ask(self, method: str) -> int:
+    def ask(self, method: str, **params: Any) -> int:
         """Ask for something, and do not wait for the answer.
 
         :param method: what.
+        :param params: the parameters.
         :return: what :meth:`answer` knows the question by.
         """
         self._asked += 1
         # One that takes no further connection has closed it, and its reason is there to be read.
         with contextlib.suppress(OSError):
-            self._socket.sendall(encode(Request(self._asked, method, {})))
+            self._socket.sendall(encode(Request(self._asked, method, params)))
         return self._asked
 
     def answer(self, number: int, patience: float = PATIENCE) -> Any:

@@ -34,12 +34,18 @@ def is_good(status: Told) -> bool:
 
 
 def stuck(told: Told) -> list[str]:
-    """Tell what is frozen still after a thaw that failed.
+    """Name the filesystems that may still be frozen after a thaw that failed.
 
-    :param told: an answer with ``participants``.
-    :return: their names, printable.
+    :param told: an answer with ``unthawed``.
+    :return: a line for each participant, printable.
     """
-    return [printable(each["name"]) for each in told["participants"] if each["phase"] == "stuck"]
+    return [_unthawed(each) for each in told["unthawed"]]
+
+
+def _unthawed(each: Told) -> str:
+    reason = f" ({each['problem']})" if each["problem"] else ""
+    mounts = ", ".join(each["mounts"])
+    return printable(f"{each['name']}: {mounts}{reason}", _PROBLEM_LENGTH)
 
 
 def lines(status: Told, now: float, user: Callable[[int], str]) -> Iterator[str]:
@@ -124,7 +130,7 @@ def _headline(status: Told) -> str:
         left = "" if status["left"] is None else f" for {length(status['left'])} more"
         return f"{what} window {window}{left}"
     if stuck(status):
-        return f"STILL FROZEN after window {window} {state}: {', '.join(stuck(status))}"
+        return f"MAY STILL BE FROZEN, thaw tried again and again: {'; '.join(stuck(status))}"
     if status["window"] is None:
         return "idle; no window since the agent started"
     return f"idle; last window {window} {state}"

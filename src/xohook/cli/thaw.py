@@ -20,19 +20,24 @@ _PAUSE = 3.0
 @click.command()
 @options.configuration
 @options.as_json
+@click.option(
+    "--forget",
+    metavar="NAME",
+    help="Do not thaw the filesystems of this participant any more: their device is gone.",
+)
 @click.pass_context
-def command(context: click.Context, file: Path, as_json: bool) -> None:
+def command(context: click.Context, file: Path, as_json: bool, forget: str | None) -> None:
     """End the present window now: break off its freeze, or thaw what is held.
 
-    Waits for the end of the thaw, which each participant's thaw_timeout bounds. Exits 1 where
-    anything is not thawed. The window ends "stopped", and its snapshot cannot be trusted.
+    Also tries again to thaw filesystems whose earlier thaw failed. Waits for the end of the thaw,
+    which each participant's thaw_timeout bounds. Exits 1 where anything is not thawed. The window
+    ends "stopped", and its snapshot cannot be trusted.
     """
     try:
         with agent.Connection(agent.locate(context, file)) as connection:
-            result = _thaw(connection)
+            result = _thaw(connection, forget)
             status = connection.call("status")
-            # A thaw that failed earlier belongs to no window that could be ended now.
-            left = [] if result["window"] else overview.stuck(status)
+            left = overview.stuck(result)
     except XohookError as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from error
@@ -48,9 +53,9 @@ def command(context: click.Context, file: Path, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _thaw(connection: agent.Connection) -> Any:
+def _thaw(connection: agent.Connection, forget: str | None) -> Any:
     """Wait as long as the agent answers otherwise: the thaw may take its time."""
-    question = connection.ask("thaw_now")
+    question = connection.ask("thaw_now", **({} if forget is None else {"forget": forget}))
     said = ""
     while True:
         try:
@@ -70,18 +75,19 @@ def _waited_for(status: Any) -> str:
 
 def _text(result: Any, left: list[str]) -> Iterator[str]:
     if left:
-        yield f"STILL FROZEN, since an earlier thaw failed: {', '.join(left)}"
-        yield "thaw it by hand (docs/operation.rst, At 3 a.m.)"
-        return
+        yield "NOT ALL IS THAWED. These may still be frozen:"
+        yield from (f"  {line}" for line in left)
+        yield "The agent tries again, at least every 30 s. By hand: fsfreeze --unfreeze MOUNTPOINT"
+        yield "Where a device is gone for good: xohook thaw --forget NAME"
     if result["window"] is None:
-        yield "nothing was frozen: no window is open"
+        if not left:
+            yield "nothing is frozen: no window is open"
         return
     window, state = printable(result["window"]), printable(result["state"])
     if result["thawed"]:
         yield f"thawed; window {window} {state}"
     else:
         yield f"NOT ALL IS THAWED; window {window} {state}"
-        yield "thaw by hand what is not (docs/operation.rst, At 3 a.m.)"
     yield from overview.problems(result)
     yield ""
     yield from overview.participants(result)

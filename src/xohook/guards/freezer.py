@@ -4,11 +4,14 @@ It lets go, in reverse order, as soon as its standard input closes, its time is 
 SIGTERM: whatever becomes of the agent, nothing stays frozen. It is loaded whole and locked in
 memory before it freezes anything, and from then on starts nothing and writes to no disk.
 
-The first line of standard input names the mount points, separated by NUL, in the order in which
-they are to be frozen. Then each line is an order:
+Its orders are those of :mod:`xohook.guards.orders`:
 
-``until SECONDS``
-    let go at that time, see :mod:`xohook.guards.orders`;
+``open TARGET …``
+    the first order; open these filesystems, in the order in which they are to be frozen. A target
+    is ``fresh,HEX,DEVICE,ID`` (what is mounted on a path and not frozen yet, with the device and
+    mount id that it must be; empty and 0 for any), ``found,HEX,DEVICE`` (the same, frozen
+    perhaps), ``fd,NUMBER,DEVICE`` (a descriptor that was passed in) or
+    ``device,HEX,KIND,DEVICE`` (a device that no mount shows any more);
 ``freeze``
     freeze them all, or none;
 ``rescue``
@@ -16,11 +19,25 @@ they are to be frozen. Then each line is an order:
 ``thaw``
     let go, and end.
 
-On standard output it answers a line each: ``ready`` when the mount points are open, ``frozen``,
-``thawed``, or what went wrong, ``refused MOUNT: WHY`` (a freeze; what came before it is let go
-again) and ``undone MOUNT: WHY`` (a thaw).
+It answers to each on standard output:
+
+``ready FILESYSTEM …``
+    all are open; each filesystem as :meth:`xohook.guards.mounted.Mounted.describe` has it. The
+    descriptors of fresh ones have been passed to the agent by then, over the socket that is
+    descriptor 3;
+``frozen``
+    all are frozen;
+``refused WHY``
+    one cannot be opened; ``refused INDEX ERRNO RESULTS``: one cannot be frozen, with what became
+    of those frozen before it;
+``thawed RESULTS``
+    it has let go. A result for each filesystem, separated by commas: ``-`` not frozen by this
+    guard, ``0`` thawed, ``w`` thawed and written to during the hold, or the error number.
 """
 
+# The socket module's own core, without its enumerations: their import takes as long as the rest.
+import _socket
+import array
 import ctypes
 import errno
 import os
@@ -28,6 +45,7 @@ import sys
 from collections.abc import Callable
 from fcntl import ioctl
 
+from xohook.guards.mounted import Mounted, RefusedError, find_frozen, open_device, open_path
 from xohook.guards.orders import Orders
 
 FIFREEZE = 0xC0045877
@@ -36,17 +54,16 @@ FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
 """``_IOWR('X', 120, int)`` of linux/fs.h (ioctl_fs(2))."""
 
+DESCRIPTORS = 3
+"""The socket over which the agent gets the descriptors."""
+
 _LOCK_ALL = 1 | 2
 """``MCL_CURRENT | MCL_FUTURE`` of mlockall(2)."""
 
-_FREEZE_ERRORS = {
-    errno.EBUSY: "somebody else has frozen it already",
-    errno.ENOTTY: "this kind of filesystem cannot be frozen",
-    errno.EOPNOTSUPP: "this kind of filesystem cannot be frozen",
-    errno.EPERM: "only root can freeze it",
-}
+_MOST_PASSED = 250
+"""Descriptors in one message: the kernel takes 253 (unix(7), ``SCM_MAX_FD``)."""
 
-_WAS_THAWED = "somebody else had thawed it before"
+_NOT_FROZEN = "-"
 
 _libc = ctypes.CDLL(None)
 
@@ -54,68 +71,86 @@ _libc = ctypes.CDLL(None)
 class Held:
     """The filesystems that are held.
 
-    :param mounts: their mount points, in the order in which they are frozen.
-    :raises OSError: where one cannot be opened.
+    :param filesystems: the filesystems, in the order in which they are frozen.
     """
 
-    def __init__(self, mounts: "list[str]") -> None:
-        self._mounts = [(mount, os.open(mount, os.O_RDONLY | os.O_DIRECTORY)) for mount in mounts]
-        self._frozen: list[tuple[str, int]] = []
-        self._may_be_thawed = False
+    def __init__(self, filesystems: "list[Mounted]") -> None:
+        self._filesystems = filesystems
+        self._counters = [_Counter(each.device) for each in filesystems]
+        self._frozen: list[int] = []
 
     def freeze(self, is_over: "Callable[[], bool]") -> str:
         """Freeze them all, or none.
 
         :param is_over: tells that it is too late for this.
-        :return: what went wrong; empty where nothing did.
+        :return: the answer.
         """
-        for mount, opened in self._mounts:
-            problem = "it is too late" if is_over() else _freeze(opened)
-            if problem:
-                self.thaw()
-                return f"refused {mount}: {problem}"
-            self._frozen.append((mount, opened))
-        return ""
+        for index, filesystem in enumerate(self._filesystems):
+            number = errno.ETIME if is_over() else _ioctl(filesystem, FIFREEZE)
+            if number:
+                return f"refused {index} {number} {self.thaw()}"
+            self._frozen.append(index)
+            self._counters[index].start()
+        return "frozen"
 
     def rescue(self) -> None:
         """Count as frozen whatever is: the guard that froze it is no more."""
-        self._frozen = list(self._mounts)
-        self._may_be_thawed = True
+        self._frozen = list(range(len(self._filesystems)))
 
     def thaw(self) -> str:
         """Let go of what is frozen, in reverse order, whatever goes wrong.
 
-        :return: what went wrong; empty where nothing did.
+        :return: the results.
         """
-        problems = []
+        results = [_NOT_FROZEN] * len(self._filesystems)
         while self._frozen:
-            mount, opened = self._frozen.pop()
-            problem = _thaw(opened)
-            if problem and not (self._may_be_thawed and problem == _WAS_THAWED):
-                problems.append(f"{mount}: {problem}")
-        return f"undone {'; '.join(problems)}" if problems else ""
+            index = self._frozen.pop()
+            was_written = self._counters[index].has_changed()
+            number = _ioctl(self._filesystems[index], FITHAW)
+            results[index] = "w" if was_written and not number else str(number)
+        return ",".join(results)
 
 
-def _freeze(opened: int) -> str:
+class _Counter:
+    """Counts what is written to a filesystem's disk: nothing is, while it is frozen.
+
+    A thaw by somebody else, and a freeze after it, write to the disk: at least the superblock or
+    the log. A filesystem without a device of its own (btrfs has several) has no counter.
+    """
+
+    def __init__(self, device: str) -> None:
+        try:
+            self._file = os.open(f"/sys/dev/block/{device}/stat", os.O_RDONLY)
+        except OSError:
+            self._file = -1
+        self._before: list[bytes] | None = None
+
+    def start(self) -> None:
+        self._before = self._read()
+
+    def has_changed(self) -> bool:
+        return self._before is not None and self._before != self._read()
+
+    def _read(self) -> "list[bytes] | None":
+        if self._file < 0:
+            return None
+        # Writes completed, and sectors written (Documentation/block/stat.rst).
+        fields = os.pread(self._file, 4096, 0).split()
+        return [fields[4], fields[6]]
+
+
+def _ioctl(filesystem: Mounted, request: int) -> int:
     try:
-        ioctl(opened, FIFREEZE, 0)
+        ioctl(filesystem.descriptor, request, 0)
     except OSError as error:
-        return _FREEZE_ERRORS.get(error.errno or 0) or error.strerror or str(error)
-    return ""
-
-
-def _thaw(opened: int) -> str:
-    try:
-        ioctl(opened, FITHAW, 0)
-    except OSError as error:
-        return _WAS_THAWED if error.errno == errno.EINVAL else error.strerror or str(error)
-    return ""
+        return error.errno or errno.EIO
+    return 0
 
 
 def say(line: str) -> None:
-    """Tell the agent, if it is still there.
+    """Report to the agent, if it is still there.
 
-    :param line: what to tell.
+    :param line: the line.
     """
     try:
         os.write(1, f"{line}\n".encode(errors="surrogateescape"))
@@ -127,40 +162,99 @@ def say(line: str) -> None:
 def lock_memory() -> None:
     """Keep every page of this program in memory: none may have to come from what it freezes."""
     if _libc.mlockall(_LOCK_ALL) != 0:
-        say("unlocked")
+        say("0 unlocked")
 
 
-def obey(orders: Orders, held: Held) -> None:
+def open_target(target: str) -> Mounted:
+    """Open a filesystem.
+
+    :param target: the target.
+    :return: the filesystem.
+    :raises RefusedError: where it cannot be opened, or is another one.
+    """
+    how, *fields = target.split(",")
+    if how == "fd":
+        return Mounted(int(fields[0]), fields[1])
+    path = os.fsdecode(bytes.fromhex(fields[0]))
+    if how == "device":
+        return open_device(path, fields[1], fields[2])
+    return open_path(path, fields[1], int(fields[2]) if how == "fresh" else 0)
+
+
+def pass_on(filesystems: "list[Mounted]") -> None:
+    """Give the agent a descriptor of each filesystem, with which it can thaw in this guard's place.
+
+    :param filesystems: the filesystems.
+    """
+    agent = _socket.socket(fileno=os.dup(DESCRIPTORS))
+    numbers = [each.descriptor for each in filesystems]
+    for start in range(0, len(numbers), _MOST_PASSED):
+        passed = array.array("i", numbers[start : start + _MOST_PASSED])
+        agent.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
+    agent.close()
+
+
+def prepare(number: int, rest: str) -> Held:
+    """Open the filesystems, and get ready to freeze them.
+
+    :param number: the number of the order.
+    :param rest: the targets.
+    :return: the filesystems.
+    :raises RefusedError: where one cannot be opened, or is frozen already.
+    """
+    targets = rest.split()
+    opened = [open_target(target) for target in targets]
+    fresh = [each for each, how in zip(opened, targets) if how.startswith("fresh,")]  # noqa: B905
+    frozen = find_frozen(fresh)
+    if frozen is not None:
+        point = os.fsdecode(frozen.point)
+        raise RefusedError(
+            f"{point}: somebody else has frozen it already, or its disk does not answer: find out "
+            f"who, or run 'fsfreeze --unfreeze {point}'"
+        )
+    if fresh:
+        pass_on(fresh)
+    held = Held(opened)
+    lock_memory()
+    say(" ".join([f"{number} ready", *(each.describe() for each in opened)]))
+    return held
+
+
+def obey(orders: Orders, held: Held) -> int:
     """Carry out the orders until it is time to let go.
 
     :param orders: the orders.
     :param held: the filesystems.
+    :return: the number of the order to let go; 0 where there was none.
     """
     while True:
-        word = orders.next()
+        order = orders.next()
+        if order is None:
+            return 0
+        number, word, _ = order
+        if word == "thaw":
+            return number
         if word == "freeze":
-            say(held.freeze(orders.are_over) or "frozen")
-        elif word == "rescue":
-            held.rescue()
+            say(f"{number} {held.freeze(orders.are_over)}")
         else:
-            return
+            held.rescue()
 
 
 def main() -> None:
     """Open, freeze, hold and let go."""
     os.setsid()
     orders = Orders()
-    mounts = [mount for mount in orders.next().split("\0") if mount]
-    if not mounts:
+    first = orders.next()
+    if first is None:
         sys.exit(0)
+    number, _, rest = first
     try:
-        held = Held(mounts)
-    except OSError as error:
-        say(f"refused {error.filename}: {error.strerror}")
+        held = prepare(number, rest)
+    except RefusedError as refused:
+        say(f"{number} refused {refused}")
         sys.exit(1)
-    lock_memory()
-    say("ready")
+    number = 0
     try:
-        obey(orders, held)
+        number = obey(orders, held)
     finally:
-        say(held.thaw() or "thawed")
+        say(f"{number} thawed {held.thaw()}")

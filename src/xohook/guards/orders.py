@@ -1,4 +1,9 @@
-"""What a guard is told by the agent, and when it has to let go."""
+"""The orders that a guard gets from the agent, and when it has to let go.
+
+An order is a line, ``NUMBER WORD REST``. The agent counts its orders from 1, and an answer begins
+with the number of the order that it answers. What a guard reports unasked begins with 0, so that
+it cannot be taken for the answer to an order.
+"""
 
 import os
 import select
@@ -8,16 +13,17 @@ from collections.abc import Collection
 
 
 class Orders:
-    """The lines of standard input, until it closes, SIGTERM comes or the time is up.
+    """The orders on standard input, until it closes, SIGTERM comes or the time is up.
 
-    The line ``until SECONDS`` sets that time, of the monotonic clock (clock_gettime(2)); only the
-    last one counts. It is obeyed here; the other lines are the guard's own.
+    The order ``until SECONDS`` sets that time, of the monotonic clock (clock_gettime(2)); only the
+    last one counts. It is obeyed here; the other orders are the guard's own. Each of those is a
+    tuple of its number, its word and its rest.
     """
 
     def __init__(self) -> None:
         self._until: float | None = None
         self._pending = b""
-        self._lines: list[str] = []
+        self._orders: list[tuple[int, str, str]] = []
         self._is_closed = False
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
@@ -58,22 +64,22 @@ class Orders:
             self._wake()
         return {each for each in (*readable, *writable) if each not in (0, self._woken)}
 
-    def take(self) -> list[str]:
-        """Take the lines that have come.
+    def take(self) -> "list[tuple[int, str, str]]":
+        """Take the orders that have come.
 
-        :return: the lines, without their ends.
+        :return: the orders, the first one first.
         """
-        lines, self._lines = self._lines, []
-        return lines
+        orders, self._orders = self._orders, []
+        return orders
 
-    def next(self) -> str:
-        """Wait for one line.
+    def next(self) -> "tuple[int, str, str] | None":
+        """Wait for one order.
 
-        :return: the line; empty when it is time to let go.
+        :return: the order; None when it is time to let go.
         """
-        while not self._lines and not self.are_over():
+        while not self._orders and not self.are_over():
             self.wait()
-        return self._lines.pop(0) if self._lines else ""
+        return self._orders.pop(0) if self._orders else None
 
     def _wake(self) -> None:
         # Each byte is the number of a signal; others than SIGTERM only end the wait.
@@ -84,8 +90,9 @@ class Orders:
         self._is_closed |= not part
         *lines, self._pending = (self._pending + part).split(b"\n")
         for line in lines:
-            word, _, rest = line.decode(errors="surrogateescape").partition(" ")
+            number, _, order = line.decode(errors="surrogateescape").partition(" ")
+            word, _, rest = order.partition(" ")
             if word == "until":
                 self._until = float(rest)
             else:
-                self._lines.append(f"{word} {rest}" if rest else word)
+                self._orders.append((int(number), word, rest))

@@ -1,23 +1,24 @@
 """The guard of a session: stands between the agent and a client that holds a lock.
 
-The first line of standard input is JSON: the client's ``arguments``, ``environment``,
-``directory``, ``account`` (``[uid, gid, groups]`` or null) and ``thaw_input``. Then each line is
-an order:
+Its orders are those of :mod:`xohook.guards.orders`:
 
-``until SECONDS``
-    let go at that time, see :mod:`xohook.guards.orders`;
+``start JSON``
+    the first order; JSON has the client's ``arguments``, ``environment``, ``directory``,
+    ``account`` (``[uid, gid, groups]`` or null) and ``thaw_input``;
 ``send TEXT``
     write the text, a JSON string, to the client;
 ``thaw``
-    write ``thaw_input`` to the client;
+    write ``thaw_input`` to the client. The answer, ``thawing``, comes before any line of the client
+    that follows it;
 ``close``
     let go, ``thaw_input`` not written again, and end.
 
-On standard output it tells ``started PID STARTED``, ``line TEXT`` for each line of the client
-(standard error included) and ``ended HOW``. When standard input closes, the time is up or SIGTERM
-comes, it lets go: ``thaw_input`` is written, the client's standard input closed, its process group
-ended by SIGTERM after a second and by SIGKILL two seconds later. A query in flight, or a wait for
-a lock, does not notice a closed standard input; some locks outlive their client's end.
+Unasked it reports ``started PID``, ``line TEXT`` for each line of the client (standard error
+included), ``released`` when it lets go without an order, ``unkillable`` where it may not signal the
+client, and ``ended HOW``. When standard input closes, the time is up or SIGTERM comes, it lets go:
+``thaw_input`` is written, the client's standard input closed, its process group ended by SIGTERM
+after a second and by SIGKILL two seconds later. A query in flight, or a wait for a lock, does not
+notice a closed standard input; some locks outlive their client's end.
 """
 
 import json
@@ -123,15 +124,20 @@ class Client:
         self._pending = self._pending[-_LONGEST_LINE:]
         return [line[-_LONGEST_LINE:].decode(errors="replace").rstrip("\r") for line in lines]
 
-    def end(self, number: int) -> None:
+    def end(self, number: int) -> bool:
         """Signal its whole process group.
 
         :param number: the signal.
+        :return: whether this program may do so: a client that runs as another user, by sudo for
+            instance, may not be signalled.
         """
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
-            return
+            return True
+        except PermissionError:
+            return False
+        return True
 
     def reap(self) -> str:
         """Look whether it has ended.
@@ -188,12 +194,13 @@ class Agent:
         """Whether too much waits for it already."""
         return len(self.unread) >= MOST_UNREAD
 
-    def tell(self, line: str) -> None:
+    def tell(self, line: str, number: int = 0) -> None:
         """Tell a line as soon as the agent reads.
 
         :param line: the line.
+        :param number: the number of the order that it answers; 0 where it answers none.
         """
-        self.unread += f"{line}\n".encode(errors="replace")
+        self.unread += f"{number} {line}\n".encode(errors="replace")
 
     def write(self) -> None:
         """Write some of what waits."""
@@ -257,17 +264,18 @@ def hold(orders: Orders, client: Client, agent: Agent) -> str:
     while not orders.are_over():
         listen = [] if agent.has_enough else readers(client)
         serve(orders.wait(listen, writers(client, agent)), client, agent)
-        for line in orders.take():
-            word, _, rest = line.partition(" ")
+        for number, word, rest in orders.take():
             if word == "send":
                 client.send(json.loads(rest))
             elif word == "thaw":
+                agent.tell("thawing", number)
                 client.send(client.thaw_input)
             elif word == "close":
                 return client.reap()
         how = client.reap()
         if how:
             return how
+    agent.tell("released")
     client.send(client.thaw_input)
     return client.reap()
 
@@ -288,8 +296,9 @@ def let_go(client: Client, agent: Agent) -> str:
             readable, writable, _ = select.select(readers(client), writers(client, agent), [], wait)
             serve({*readable, *writable}, client, agent)
             how = client.reap()
-        if not how:
-            client.end(number)
+        if not how and not client.end(number):
+            agent.tell("unkillable")
+            return f"process {client.pid} may not be signalled"
     return how or "SIGKILL"
 
 
@@ -298,10 +307,10 @@ def main() -> None:
     os.setsid()
     orders = Orders()
     first = orders.next()
-    if not first:
+    if first is None:
         sys.exit(0)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    client, agent = Client(**json.loads(first)), Agent()
+    client, agent = Client(**json.loads(first[2])), Agent()
     agent.tell(f"started {client.pid}")
     how = hold(orders, client, agent) or let_go(client, agent)
     client.end(signal.SIGTERM)

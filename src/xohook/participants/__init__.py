@@ -32,6 +32,38 @@ class Phase:
     let_go: Callable[[str], None] = lambda _: None
 
 
+class Unthawed(Protocol):
+    """Filesystems whose thaw is not proved.
+
+    :param name: the name of the participant that froze them.
+    :param points: their mount points.
+    :param may_be_frozen: whether any may still be frozen.
+    :param problem: why, as far as that is known.
+    :param on_thawed: called once each when none is frozen any more.
+    """
+
+    name: str
+    problem: str
+    on_thawed: list[Callable[[], None]]
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """Their mount points."""
+
+    @property
+    def may_be_frozen(self) -> bool:
+        """Whether any may still be frozen."""
+
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Return what the next start needs to thaw them."""
+
+    async def attempt(self) -> None:
+        """Try to thaw them; it can be cancelled, and goes on by itself then."""
+
+    def forget(self) -> None:
+        """Count all as thawed: the administrator says that they are gone."""
+
+
 class Participant(Protocol):
     """One participant; it knows only freeze and thaw.
 
@@ -83,8 +115,8 @@ class Participant(Protocol):
         """
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether a disk is still, for all that is known, after the thaw has failed."""
+    def unthawed(self) -> Unthawed | None:
+        """The filesystems that may be frozen, for all that is known; None where none is."""
 
     def tail(self) -> bytes:
         """Tell what came of a phase that was broken off.

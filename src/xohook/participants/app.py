@@ -55,7 +55,7 @@ class App:
     """
 
     stills = False
-    is_stuck = False
+    unthawed = None
     prepare = None
 
     def __init__(self, clock: IReactorTime, name: str, remote: Remote) -> None:

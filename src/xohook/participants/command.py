@@ -23,7 +23,7 @@ class Command(Configured):
     """
 
     stills = False
-    is_stuck = False
+    unthawed = None
     prepare = None
 
     def __init__(self, reactor: IProcessReactor, settings: CommandSettings) -> None:

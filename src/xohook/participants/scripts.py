@@ -30,7 +30,7 @@ class Scripts(Configured):
 
     holds = True
     stills = False
-    is_stuck = False
+    unthawed = None
     prepare = None
 
     def __init__(

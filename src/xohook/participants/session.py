@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from xohook.errors import ParticipantError
-from xohook.guarding import PATIENCE, Guard
+from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import session
 from xohook.participants import Phase
 from xohook.participants.configured import Configured
@@ -41,7 +41,7 @@ class Session(Configured):
 
     holds = True
     stills = False
-    is_stuck = False
+    unthawed = None
     prepare = None
     _log = Logger()
 
@@ -148,14 +148,13 @@ class Session(Configured):
     async def _freeze(self, phase: Phase) -> bytes:
         talk = self._talk = self._start(phase)
         talk.order(f"until {phase.until}")
-        talk.send(self._settings.freeze_input)
+        talk.order(f"send {json.dumps(self._settings.freeze_input)}")
         try:
             await talk.expect(self._settings.freeze_expect, self._refuse)
         except BaseException:
             talk.release()
             raise
-        talk.lost = phase.let_go
-        return talk.output
+        return talk.hold(phase.let_go)
 
     async def _thaw(self, phase: Phase) -> bytes:
         phase.note({})
@@ -167,10 +166,10 @@ class Session(Configured):
             return await self._rescue(phase)
         if talk.is_released:
             await talk.when_ended
+            self._see_ended(talk.processes[1])
             return talk.output
-        talk.order("thaw")
         patience = phase.timeout - min(PATIENCE, phase.timeout / 2)
-        word = talk.expect(self._settings.thaw_expect, None).addTimeout(patience, self._reactor)
+        word = talk.thaw(self._settings.thaw_expect).addTimeout(patience, self._reactor)
         try:
             await word
             talk.order("close")
@@ -198,24 +197,33 @@ class Session(Configured):
         if client is not None:
             await end_leftover(self._reactor, *client)
         talk = self._start(phase)
-        talk.order("thaw")
         try:
-            await talk.expect(self._settings.thaw_expect, None)
+            await talk.thaw(self._settings.thaw_expect)
             talk.order("close")
         except ParticipantError as error:
-            self._log.warn(
-                "{name} cannot be thawed over a new connection; it may be thawed already: {error}",
+            self._log.info(
+                "{name}: its client has ended, and its lock with it; a new client had nothing to"
+                " release ({error})",
                 name=self.name,
                 error=error,
             )
         finally:
             talk.release()
+        self._see_ended(client)
         return talk.output
 
+    def _see_ended(self, client: _Process | None) -> None:
+        """See that a client has ended that nobody is left to talk to."""
+        if client is not None and client[1] is not None and start_time(client[0]) == client[1]:
+            raise ParticipantError(
+                f"its client (process {client[0]}) runs as another user and cannot be ended: it may"
+                f" hold its lock still; end it by hand, as root: kill {client[0]}"
+            )
+
     def _start(self, phase: Phase) -> _Talk:
-        talk = _Talk()
+        talk = _Talk(self.name)
         try:
-            guard = Guard(self._reactor, session, talk.end)
+            guard = Guard(self._reactor, session, talk)
         except OSError as error:
             raise ParticipantError(f"no process can be started: {error.strerror}") from error
         talk.begin(guard)
@@ -234,7 +242,7 @@ class Session(Configured):
             "account": account and (account.uid, account.gid, account.groups),
             "thaw_input": self._settings.thaw_input,
         }
-        talk.order(json.dumps(orders))
+        talk.order(f"start {json.dumps(orders)}")
         return talk
 
 
@@ -250,19 +258,23 @@ class _Awaited:
 class _Talk:
     """What is said between the agent and one client, by way of its guard."""
 
-    def __init__(self) -> None:
+    _log = Logger()
+
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._guard: Guard | None = None
         self._awaited: _Awaited | None = None
         self._said: deque[str] = deque(maxlen=LINES_KEPT)
+        self._last = ""
         self._how = ""
         self._client: _Process | None = None
-        self.lost: Any = None
+        self.lost: Callable[[str], None] | None = None
         self.is_released = False
         self.when_ended: Deferred[None] = Deferred()
 
     @property
     def has_ended(self) -> bool:
-        """Whether guard or client have ended."""
+        """Whether guard or client have ended, or the guard has let go."""
         return bool(self._how)
 
     @property
@@ -276,24 +288,28 @@ class _Talk:
         return "\n".join(self._said).encode()
 
     def begin(self, guard: Guard) -> None:
-        """Listen to the guard."""
+        """Take the guard whose listener this is."""
         self._guard = guard
-        Deferred.fromCoroutine(self._listen(guard))
 
     def order(self, line: str) -> None:
-        """Give the guard an order, unless it has ended."""
-        if self._guard is not None and not self._guard.has_ended:
-            self._guard.order(line)
-
-    def send(self, text: str) -> None:
-        """Write to the client."""
-        self.order(f"send {json.dumps(text)}")
+        """Give the guard an order that has no answer."""
+        if self._guard is not None:
+            self._guard.tell(line)
 
     def release(self) -> None:
         """Have the guard let go, and end."""
         self.is_released = True
         if self._guard is not None:
             self._guard.release()
+
+    def hold(self, lost: Callable[[str], None]) -> bytes:
+        """Report from now on when it lets go; what it said before is none of its last words.
+
+        :return: what the client has said until now.
+        """
+        self.lost = lost
+        self._last = ""
+        return self.output
 
     def expect(self, line: str, refuse: re.Pattern[str] | None) -> Deferred[None]:
         """Wait for a whole line."""
@@ -304,27 +320,43 @@ class _Talk:
             self._awaited = _Awaited(line, refuse, result)
         return result
 
-    def end(self, reason: str) -> None:
-        """Take note that the guard has ended."""
-        self._end(self._how or reason)
-        self.when_ended.callback(None)
+    def thaw(self, line: str) -> Deferred[None]:
+        """Have the client thaw, and wait for a whole line that it says after that."""
+        if self._guard is None or self._how:
+            return self.expect(line, None)
+        thawing = self._guard.ask("thaw")
+        # The guard's end is told by ended() as well.
+        thawing.addErrback(lambda failure: failure.trap(GuardGoneError))
+        return thawing.addCallback(lambda _: self.expect(line, None))
 
-    async def _listen(self, guard: Guard) -> None:
-        while True:
-            try:
-                word, _, rest = (await guard.next_line()).partition(" ")
-            except ParticipantError:
-                return
-            if word == "line":
-                self._take(rest)
-            elif word == "started":
-                self._client = (int(rest), start_time(int(rest)))
-            else:
-                last = f"; its last words: {printable(self._said[-1])}" if self._said else ""
-                self._end(f"its client has ended ({rest}){last}")
+    def heard(self, line: str) -> None:
+        """Take what the guard reports."""
+        word, _, rest = line.partition(" ")
+        if word == "line":
+            self._take(rest)
+        elif word == "started":
+            self._client = (int(rest), start_time(int(rest)))
+        elif word == "unkillable":
+            self._log.warn(
+                "{name}: its client (process {pid}) runs as another user, and cannot be ended:"
+                " have the client run without sudo, or end it by hand",
+                name=self._name,
+                pid=self._client and self._client[0],
+            )
+        elif word == "released" and not self.is_released:
+            self._end("its guard let go before the agent asked it to")
+        elif word == "ended":
+            last = f"; its last words: {printable(self._last)}" if self._last else ""
+            self._end(f"its client has ended ({rest}){last}")
+
+    def ended(self, reason: str) -> None:
+        """Take the guard's end."""
+        self._end(reason)
+        self.when_ended.callback(None)
 
     def _take(self, line: str) -> None:
         self._said.append(line)
+        self._last = line
         awaited = self._awaited
         if awaited is None:
             return

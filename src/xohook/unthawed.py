@@ -1,0 +1,154 @@
+"""The filesystems whose thaw is not proved: they outlive the window that froze them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import attrs
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from xohook.participants import Unthawed
+from xohook.record import Entry
+
+FIRST_RETRY = 1.0
+"""Seconds until the first attempt (docs/hook.rst, Nothing stays frozen)."""
+
+LONGEST_RETRY = 30.0
+"""Seconds between two attempts at the most; the time doubles from one to the next until then."""
+
+ATTEMPT = 10.0
+"""Seconds that whoever asks for an attempt waits for it: a guard of its own needs one or two, and
+five more where the first guard has to be killed. The attempt itself goes on."""
+
+
+@attrs.define(eq=False)
+class Debt:
+    """Filesystems of one participant that may be frozen.
+
+    :param filesystems: the filesystems.
+    :param entry: what the record must hold of them.
+    """
+
+    filesystems: Unthawed
+    entry: Entry
+
+    def line(self) -> str:
+        """Describe it in one line."""
+        points = ", ".join(self.filesystems.points)
+        reason = f" ({self.filesystems.problem})" if self.filesystems.problem else ""
+        return f"{self.entry.name}: {points} may still be frozen{reason}"
+
+
+class UnthawedSet:
+    """All filesystems whose thaw is not proved; the thaw is tried again and again.
+
+    :param clock: times the attempts.
+    :param changed: called when something has been added or taken out.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, changed: Callable[[], None]) -> None:
+        self._clock = clock
+        self._changed = changed
+        self._debts: dict[str, Debt] = {}
+        self._delay = FIRST_RETRY
+        self._next: IDelayedCall | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._debts)
+
+    def __iter__(self) -> Iterator[Debt]:
+        return iter(tuple(self._debts.values()))
+
+    def lines(self) -> tuple[str, ...]:
+        """Describe what is in the set.
+
+        :return: a line for each participant.
+        """
+        return tuple(f"{debt.line()}; see 'xohook status'" for debt in self)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return what the record must hold.
+
+        :return: an entry for each participant.
+        """
+        return tuple(
+            attrs.evolve(debt.entry, owed={**debt.entry.owed, **debt.filesystems.recovery_data()})
+            for debt in self
+        )
+
+    def add(self, filesystems: Unthawed, entry: Entry) -> None:
+        """Add what may be frozen, and begin to try its thaw again.
+
+        :param filesystems: the filesystems.
+        :param entry: the participant's entry in the record.
+        """
+        self._debts[entry.name] = Debt(filesystems, entry)
+        filesystems.on_thawed.append(lambda: self._thawed(entry.name))
+        self._log.error(
+            "{line}; the thaw is tried again, at least every {seconds:.0f} s",
+            line=self._debts[entry.name].line(),
+            seconds=LONGEST_RETRY,
+        )
+        self._delay = FIRST_RETRY
+        self._schedule()
+        self._changed()
+
+    async def retry(self) -> None:
+        """Try every thaw again now, all at once; what may still be frozen stays in the set."""
+        attempts = [Deferred.fromCoroutine(debt.filesystems.attempt()) for debt in self]
+        for attempt in attempts:
+            attempt.addTimeout(ATTEMPT, self._clock)
+            attempt.addErrback(lambda failure: failure.trap(defer.TimeoutError))
+            attempt.addErrback(lambda failure: self._log.failure("internal error", failure))
+        await DeferredList(attempts)
+
+    def forget(self, name: str) -> bool:
+        """Take filesystems out that are gone, by the administrator's word.
+
+        :param name: the participant's name.
+        :return: whether they were in the set.
+        """
+        debt = self._debts.get(name)
+        if debt is None:
+            return False
+        self._log.warn("{line}: forgotten, as the administrator asked", line=debt.line())
+        debt.filesystems.forget()
+        return True
+
+    def stop(self) -> None:
+        """Try no more by itself."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _schedule(self) -> None:
+        self.stop()
+        self._next = self._clock.callLater(self._delay, self._try_again)
+
+    def _try_again(self) -> None:
+        self._next = None
+        self._delay = min(2 * self._delay, LONGEST_RETRY)
+        Deferred.fromCoroutine(self._retry_and_schedule()).addErrback(
+            lambda failure: self._log.failure("internal error", failure)
+        )
+
+    async def _retry_and_schedule(self) -> None:
+        await self.retry()
+        if self and self._next is None:
+            for debt in self:
+                self._log.error("{line}", line=debt.line())
+            self._schedule()
+
+    def _thawed(self, name: str) -> None:
+        debt = self._debts.pop(name)
+        self._log.warn(
+            "{name}: {points} thawed", name=name, points=", ".join(debt.filesystems.points)
+        )
+        if not self:
+            self.stop()
+        self._changed()
