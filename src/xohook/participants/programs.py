@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -12,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from xohook import accounts
 from xohook.errors import ParticipantError
 from xohook.participants import Phase
-from xohook.process import IProcessReactor, Program, Run
+from xohook.process import ENDING, OUTPUT_KEPT, Ended, IProcessReactor, Program, Run
 from xohook.settings import Account
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -103,17 +105,45 @@ class Runner:
         self._surroundings = surroundings
         self._last: Run | None = None
 
-    async def run(self, arguments: tuple[str, ...], phase_name: str, phase: Phase) -> bytes:
+    async def run(
+        self, arguments: tuple[str, ...], phase_name: str, phase: Phase, ending: float = ENDING
+    ) -> bytes:
         """Run a program to its end.
 
         :param arguments: the program and its arguments.
         :param phase_name: ``freeze`` or ``thaw``.
         :param phase: what it is asked for.
+        :param ending: seconds that its end may take where it is cancelled.
         :return: the end of its output.
         :raises ParticipantError: where it cannot be run, or ends badly.
         """
+        program = Program(
+            arguments=arguments,
+            environment=self._surroundings.environment(phase_name, phase),
+            directory=self._surroundings.directory,
+            account=self._surroundings.account,
+        )
+        return (await self._run(program, phase, ending)).output
+
+    async def run_own(self, module: ModuleType, argument: str, phase: Phase) -> bytes:
+        """Run a small program of xohook's own to its end, as the agent's user.
+
+        :param module: the program, a module of :mod:`xohook.guards`.
+        :param argument: its argument.
+        :param phase: what it is run for.
+        :return: its output.
+        :raises ParticipantError: where it cannot be run, ends badly or writes too much.
+        """
+        # Isolated from the environment, without site-packages, and never writing a .pyc file.
+        arguments = (sys.executable, "-I", "-S", "-B", str(module.__file__), argument)
+        ended = await self._run(Program(arguments, {}, "/", None), phase, ENDING)
+        if ended.dropped:
+            raise ParticipantError(f"more than {OUTPUT_KEPT} bytes")
+        return ended.output
+
+    async def _run(self, program: Program, phase: Phase, ending: float) -> Ended:
         try:
-            run = Run(self._reactor)
+            run = Run(self._reactor, ending)
         except OSError as error:
             raise ParticipantError(f"no process can be started: {error.strerror}") from error
         self._last = run
@@ -124,18 +154,11 @@ class Runner:
             ended.cancel()
             ended.addErrback(lambda _: None)
             raise
-        run.begin(
-            Program(
-                arguments=arguments,
-                environment=self._surroundings.environment(phase_name, phase),
-                directory=self._surroundings.directory,
-                account=self._surroundings.account,
-            )
-        )
+        run.begin(program)
         result = await ended
         if not result.is_good:
             raise ParticipantError(result.describe(), result.output)
-        return result.output
+        return result
 
     def tail(self) -> bytes:
         """Tell what the last program has written so far.
