@@ -27,20 +27,31 @@ class Surroundings:
     :param account: the user to run as, None for the agent's own.
     :param directory: the working directory, None for ``/``.
     :param variables: variables to add.
+    :param login: the user's name and home where they are known already; where not, and the user is
+        the agent's own, it is looked up.
     """
 
     def __init__(
-        self, account: Account | None, directory: Path | None, variables: Mapping[str, str]
+        self,
+        account: Account | None,
+        directory: Path | None,
+        variables: Mapping[str, str],
+        login: tuple[str, str] | None = None,
     ) -> None:
         self.account = account
         self.directory = str(directory or "/")
         self._variables = dict(variables)
-        self._login = account or accounts.own()
+        if login is None:
+            user = account or accounts.own()
+            login = user.name, user.home
+        self._name, self._home = login
         self._language = os.environ.get("LANG", "C.UTF-8")
 
     @classmethod
     def from_record(cls, owed: Mapping[str, Any]) -> Surroundings:
         """Take up what an earlier run of the agent wrote down.
+
+        Nobody is looked up: something may be frozen that the answer waits for.
 
         :param owed: what :meth:`owed` told then.
         :return: the same surroundings.
@@ -49,7 +60,9 @@ class Surroundings:
         account = owed["account"]
         if account is not None:
             account = Account(**account | {"groups": tuple(account["groups"])})
-        return cls(account, Path(owed["directory"]), owed["environment"])
+        # An earlier version wrote down no name and home of its own user.
+        name, home = owed.get("login") or _earlier_login(account)
+        return cls(account, Path(owed["directory"]), owed["environment"], (str(name), str(home)))
 
     def owed(self) -> dict[str, Any]:
         """Tell what the next start needs to run a program in the same surroundings.
@@ -67,6 +80,7 @@ class Surroundings:
                 "groups": account.groups,
                 "home": account.home,
             },
+            "login": (self._name, self._home),
             "directory": self.directory,
             "environment": self._variables,
         }
@@ -80,8 +94,8 @@ class Surroundings:
         """
         environment = {
             "PATH": PATH,
-            "HOME": self._login.home,
-            "USER": self._login.name,
+            "HOME": self._home,
+            "USER": self._name,
             "LANG": self._language,
             **self._variables,
             "XOHOOK_PHASE": phase_name,
@@ -91,6 +105,15 @@ class Surroundings:
         if phase.outcome:
             environment["XOHOOK_OUTCOME"] = phase.outcome
         return environment
+
+
+def _earlier_login(account: Account | None) -> tuple[str, str]:
+    if account is not None:
+        return account.name, account.home
+    uid = os.geteuid()
+    if uid == 0:
+        return "root", "/root"
+    return os.environ.get("USER", str(uid)), os.environ.get("HOME", "/")
 
 
 class Runner:

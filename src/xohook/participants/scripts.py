@@ -35,6 +35,7 @@ class Scripts(Configured):
     :param reactor: the clock and the source of processes.
     :param settings: its section of the configuration.
     :param begun: names of the scripts whose freeze was begun, in their order.
+    :param surroundings: what they have in common, where that is not to be made from the section.
     """
 
     holds = True
@@ -47,10 +48,11 @@ class Scripts(Configured):
         reactor: IProcessReactor,
         settings: ScriptsSettings,
         begun: tuple[str, ...] = (),
+        surroundings: Surroundings | None = None,
     ) -> None:
         super().__init__(settings)
         self._directory = settings.directory
-        self._surroundings = Surroundings(
+        self._surroundings = surroundings or Surroundings(
             settings.account, settings.directory, settings.environment
         )
         self._reactor = reactor
@@ -82,7 +84,8 @@ class Scripts(Configured):
         begun, cut_off = tuple(owed["begun"]), owed.get("thawing", "")
         # The script whose thaw was under way may hang again: the others come first.
         first = tuple(name for name in begun if name == cut_off)
-        return cls(reactor, settings, (*first, *(name for name in begun if name != cut_off)))
+        others = tuple(name for name in begun if name != cut_off)
+        return cls(reactor, settings, first + others, then)
 
     def owed(self) -> Mapping[str, Any]:
         """Tell what the next start needs to thaw it.
