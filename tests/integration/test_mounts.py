@@ -96,6 +96,96 @@ class HiddenTests(NamespaceTestCase):
             self.assertIn(f"error    [filesystem:data] mount = {mount}: {self.words}", said)
 
 
+PROBE = """
+import os, re, sys
+from pathlib import Path
+from xohook import mounts
+
+os.chroot(sys.argv[1])
+table = mounts.table()
+for mount in table:
+    reached = None
+    try:
+        opened = os.open(mount.point, os.O_PATH)
+        told = Path(f"/proc/self/fdinfo/{opened}").read_text()
+        reached = int(re.search(r"mnt_id:\\s*([0-9]+)", told)[1])
+    except FileNotFoundError:
+        pass
+    hider = mounts.hidden_by(mount, table)
+    assert (reached == mount.id) == (hider is None), (mount, reached, hider)
+    if sys.argv[2] in str(mount.point):
+        print(mount.source, "hidden by", hider.source if hider else None)
+"""
+"""Compares what is said to be hidden with where the kernel comes to, for each mount there is."""
+
+
+class KernelTests(NamespaceTestCase):
+    """What the table is taken to mean is what the kernel makes of it."""
+
+    def probe(self, *steps: str, root: str = "/") -> list[str]:
+        """Look at all mounts after some steps in a directory ``d``, which is made for them."""
+        directory = Path(self.mktemp()).resolve()
+        (directory / "d").mkdir(parents=True)
+        script = "\n".join(('cd "$0"', *steps, 'exec "$@"'))
+        words = (directory, sys.executable, "-c", PROBE, root if root == "/" else directory / root)
+        done = subprocess.run(
+            [*self.launcher, script, *words, "/d/"],
+            env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": "/usr/bin:/usr/sbin:/bin"},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        self.assertEqual(done.stderr, "")
+        return done.stdout.splitlines()
+
+    def test_covered(self) -> None:
+        """Mounts below a later mount are hidden by it, and those in it are not."""
+        said = self.probe(
+            "mkdir -p d/a/b d/c",
+            "mount -t tmpfs one d/a/b && mkdir d/a/b/x && mount -t tmpfs two d/a/b/x",
+            "mount --bind d/a/b d/c && mount -t tmpfs three d/c",
+            "mount -t tmpfs cover d/a && mkdir -p d/a/b/x && mount -t tmpfs four d/a/b/x",
+        )
+        self.assertEqual(
+            said,
+            [
+                "one hidden by cover",
+                "two hidden by cover",
+                "one hidden by three",
+                "three hidden by None",
+                "cover hidden by None",
+                "four hidden by None",
+            ],
+        )
+
+    def test_stacked(self) -> None:
+        """Of mounts on one point the last is reached; another mount beneath it is not."""
+        said = self.probe(
+            "mkdir -p d/a",
+            "mount -t tmpfs one d/a && mkdir d/a/x && mount -t tmpfs two d/a/x",
+            "mount -t tmpfs three d/a && mkdir d/a/x",
+        )
+        self.assertEqual(
+            said, ["one hidden by three", "two hidden by three", "three hidden by None"]
+        )
+
+    def test_over_the_root(self) -> None:
+        """A mount over the root directory is not reached, and hides nothing."""
+        said = self.probe("mkdir d/a && mount -t tmpfs one d/a", "mount -t tmpfs over /")
+        self.assertEqual(said, ["one hidden by None"])
+
+    def test_chroot(self) -> None:
+        """With a plain directory as the root, whose mount is in no table, the same holds."""
+        said = self.probe(
+            "mkdir -p d/proc d/d/a/b && mount -t proc proc d/proc",
+            "mount -t tmpfs one d/d/a/b && mount -t tmpfs two d/d/a",
+            root="d",
+        )
+        self.assertEqual(said, ["one hidden by two", "two hidden by None"])
+
+
 class KeptOnTests(DiskTestCase):
     """The runtime directory is not kept on what is frozen, in whatever way."""
 
