@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
+
 from tests import needs
 from tests.integration.agent import COMMAND, Agent
 from tests.integration.disks import Disk, DiskTestCase, run
 from tests.test_frozen import filesystem
 from tests.test_mounts import ODD
 from xohook import mounts
+from xohook.cli import stillness
 from xohook.errors import StartError
 from xohook.frozen import refuse_frozen
 
@@ -228,6 +231,18 @@ class KeptOnTests(DiskTestCase):
         self.assertIn(
             f"lies on the filesystem of {disk.mount}",
             self.refused(self.bind(disk.mount / "sub"), disk),
+        )
+
+    def test_twice(self) -> None:
+        """Two subvolumes of one btrfs are one filesystem, which two sections cannot freeze."""
+        btrfs = needs.program("btrfs")
+        disk = self.make_disk("btrfs")
+        run(btrfs, "subvolume", "create", disk.mount / "sub")
+        again = self.bind(disk.mount / "sub")
+        second = attrs.evolve(filesystem(again), name="filesystem:again")
+        found = [str(each) for each in stillness.examine([filesystem(disk.mount), second], [])]
+        self.assertIn(
+            f"{again} is on the filesystem that [filesystem:disk] freezes too", " ".join(found)
         )
 
     def test_bind(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from tests.integration.agent import eventually
+from tests.integration.footprint import children
 from tests.integration.hanging import HungMount
 from tests.integration.test_scripts import ScriptsTestCase
 
@@ -89,3 +91,21 @@ class DirectoryTests(ScriptsTestCase):
             answer = waiting.answer()
         self.assertEqual(answer.status, 500)
         self.assertIn("scripts:legacy: not done within 2s", answer.body.decode())
+
+    def test_thaw(self) -> None:
+        """The agent answers others while the thaws wait for it, and gives each up in its turn."""
+        self.three()
+        agent = self.agent("thaw_timeout = 4s")
+        self.assertEqual(agent.get("/sync").status, 200)
+        hung = HungMount(self.directory)
+        self.addCleanup(hung.close)
+        with agent.connect() as waiting:
+            waiting.start("GET", "/post-sync", agent.credentials)
+            eventually(lambda: children(agent.pid), "a thaw has begun")
+            self.assertEqual(agent.get("/other").status, 404)
+            self.assertNotIn("not done within", agent.log)
+            answer = waiting.answer()
+        self.assertEqual(answer.status, 500)
+        for name in ("10-first", "20-second", "30-third"):
+            self.assertRegex(agent.log, f"not thawed: .*{name}: not done within")
+        eventually(lambda: not children(agent.pid), "nothing is left of them")

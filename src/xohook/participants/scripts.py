@@ -178,7 +178,7 @@ class Scripts(Configured):
         name = self._thawing
         ending = ENDING if is_last else min(ENDING, seconds / 2)
         patience = seconds - (min(_LAST_WORD, seconds / 20) if is_last else ending)
-        told = attrs.evolve(phase, timeout=round(seconds if is_last else patience, 1))
+        told = attrs.evolve(phase, timeout=round(seconds if is_last else patience, 2))
         run = Deferred.fromCoroutine(self._run(name, "thaw", told, ending))
         try:
             return await run.addTimeout(patience, self._reactor)
