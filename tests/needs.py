@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from unittest import SkipTest
 
 PACKAGES = {
@@ -17,6 +18,8 @@ PACKAGES = {
     "ip": "iproute2",
     "mariadb-install-db": "mariadb-server",
     "mariadbd": "mariadb-server",
+    "btrfs": "btrfs-progs",
+    "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "node": "nodejs",
@@ -53,6 +56,17 @@ def root() -> None:
     """
     if os.geteuid() != 0:
         raise _missing("only root can do this")
+
+
+def device(path: Path) -> None:
+    """See that there is a device of the kernel's.
+
+    :param path: its path.
+    :raises SkipTest: it is not there.
+    :raises AssertionError: it is not there, and this is a continuous integration run.
+    """
+    if not path.exists():
+        raise _missing(f"there is no {path}")
 
 
 def _missing(what: str) -> Exception:

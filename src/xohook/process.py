@@ -36,6 +36,9 @@ GIVE_UP_AFTER = 0.5
 """Seconds after SIGKILL until nobody waits for the process any more: one that writes to a frozen
 filesystem does not end before the thaw (``docs/configuration.rst``)."""
 
+ENDING = KILL_AFTER + GIVE_UP_AFTER
+"""Seconds from SIGTERM until nobody waits for the process any more."""
+
 _READS_TO_DRAIN = 16
 """Reads of 8 KiB that empty a pipe of 64 KiB (pipe(7)) with something to spare."""
 
@@ -119,14 +122,18 @@ class Run(ProcessProtocol):
     """One run of a program.
 
     :param reactor: the clock and the source of processes.
+    :param ending: seconds that its end may take, from SIGTERM on; SIGKILL comes after the same part
+        of it as by default.
     :raises OSError: where no process can be made.
     """
 
     # Twisted's interface lacks the number and the pipes that its transports have.
     transport: Any
 
-    def __init__(self, reactor: IProcessReactor) -> None:
+    def __init__(self, reactor: IProcessReactor, ending: float = ENDING) -> None:
         self._reactor = reactor
+        self._kill_after = ending * KILL_AFTER / ENDING
+        self._give_up_after = ending - self._kill_after
         self._output = bytearray()
         self._dropped = 0
         self._report = bytearray()
@@ -186,12 +193,12 @@ class Run(ProcessProtocol):
         return result
 
     def end(self) -> None:
-        """End the whole process group: SIGTERM, and SIGKILL after :data:`KILL_AFTER` seconds."""
+        """End the whole process group: SIGTERM, and SIGKILL a while later."""
         if self._is_ending or self._gone:
             return
         self._is_ending = True
         self._signal_group(signal.SIGTERM)
-        self._next_step = self._reactor.callLater(KILL_AFTER, self._kill)
+        self._next_step = self._reactor.callLater(self._kill_after, self._kill)
 
     def outReceived(self, data: bytes) -> None:
         """Keep the end of the output.
@@ -265,7 +272,7 @@ class Run(ProcessProtocol):
             self._next_step = None
             self._be_gone()
         else:
-            self._next_step = self._reactor.callLater(GIVE_UP_AFTER, self._give_up)
+            self._next_step = self._reactor.callLater(self._give_up_after, self._give_up)
 
     def _give_up(self) -> None:
         _log.warn("process {pid} does not end, even by SIGKILL; going on", pid=self.pid)

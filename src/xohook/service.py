@@ -164,10 +164,11 @@ class Agent(Service):
         :return: a line for each mistake; with any, everything is as it was.
         """
         try:
-            settings = self._keep_fixed(config.load(self._settings.path, environ=self._environ))
-            _refuse_frozen(settings)
+            # First: what is read, and whoever looks a user up, may wait for that filesystem.
             if self._keeper.is_still:
                 raise StartError("a filesystem is still frozen after a thaw that failed")
+            settings = self._keep_fixed(config.load(self._settings.path, environ=self._environ))
+            _refuse_frozen(settings)
             gate = _gate(settings)
             participants = _participants(self._reactor, settings)
             self._tls.load(*_certificate_files(settings), _now())

@@ -25,8 +25,9 @@ LET_GO = 20.0
 #: Seconds after which a filesystem is thawed whatever its test is at.
 LONGEST = 240
 
-#: Sizes in MiB: the smallest that mkfs.xfs(8) makes is 300 MiB; an image takes what is written.
-SIZES = {"ext4": 96, "xfs": 320}
+#: Sizes in MiB: the smallest that mkfs.btrfs(8) makes is 109 MiB, and mkfs.xfs(8) 300 MiB; an image
+#: takes what is written.
+SIZES = {"btrfs": 128, "ext4": 96, "xfs": 320}
 
 _RESCUE = """
 read -r -t "$2" _
@@ -128,7 +129,7 @@ def make_image(image: Path, kind: str = "ext4", size: int | None = None) -> Path
     """Make an image file with an empty filesystem.
 
     :param image: the file.
-    :param kind: ``ext4`` or ``xfs``.
+    :param kind: ``btrfs``, ``ext4`` or ``xfs``.
     :param size: its size in MiB, by default a small one.
     :return: the file.
     """
@@ -161,7 +162,7 @@ class DiskTestCase(SynchronousTestCase):
     def make_disk(self, kind: str = "ext4", size: int | None = None) -> Disk:
         """Make an empty filesystem and mount it.
 
-        :param kind: ``ext4`` or ``xfs``.
+        :param kind: ``btrfs``, ``ext4`` or ``xfs``.
         :param size: its size in MiB, by default a small one.
         :return: the filesystem.
         """

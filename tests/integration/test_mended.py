@@ -193,7 +193,7 @@ class StillTests(DiskTestCase):
         """Nothing is read and nothing is changed, in words, until it is thawed."""
         self.fail_thaw()
         text = self.agent.configuration.read_text()
-        self.agent.configuration.write_text(f"{text}\n[command:late]\nfreeze = true\n")
+        self.agent.configuration.write_text(f"{text}\n[command:late]\nno option of any kind\n")
         refused = self.assertRaises(CallFailedError, self.control.call, "reload")
         self.assertEqual(refused.code, -32005)
         problem = "a filesystem is still frozen after a thaw that failed"
@@ -204,4 +204,5 @@ class StillTests(DiskTestCase):
         self.assertEqual(self.phase, "frozen")
         self.assertEqual(self.agent.get("/post-sync").status, 200)
         self.assertIn(f"not reloaded: {problem}", self.agent.log)
+        self.agent.configuration.write_text(text)
         self.assertEqual(self.control.call("reload"), {})

@@ -94,6 +94,7 @@ class OrderTests(ScriptsTestCase):
         self.script("plain").chmod(0o644)
         (self.directory / "folder").mkdir()
         (self.directory / "lost").symlink_to("nowhere")
+        (self.directory / "circle").symlink_to("circle")
         elsewhere = Path(self.mktemp()).resolve()
         self.script("run").rename(elsewhere)
         (self.directory / "run").symlink_to(elsewhere)
@@ -251,7 +252,7 @@ class KilledTests(ScriptsTestCase):
         )
 
     def test_thaw(self) -> None:
-        """In the middle of the thaw: those that are thawed stay so."""
+        """In the middle of the thaw: those that are thawed stay so; the one cut off comes last."""
         self.three(thaw='[ "$XOHOOK_OUTCOME" = recovered ] || stay thaw')
         agent = self.agent()
         self.assertEqual(agent.get("/sync").status, 200)
@@ -260,7 +261,7 @@ class KilledTests(ScriptsTestCase):
             self.programs.wait_for("at thaw")
             self.kill(agent)
         self.assertEqual(
-            self.programs.journal, ["thaw 20-second recovered", "thaw 10-first recovered"]
+            self.programs.journal, ["thaw 10-first recovered", "thaw 20-second recovered"]
         )
 
 

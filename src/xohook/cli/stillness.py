@@ -46,6 +46,9 @@ def _examine_mounts(
 ) -> Iterator[Finding]:
     place = f"[{filesystem.name}] mount = {filesystem.mount or 'auto'}"
     points = frozen_by(filesystem)
+    if filesystem.mount is None:
+        for mount, hider in mounts.hidden_filesystems(table):
+            yield error(f"{place}: {mounts.hiding(mount, hider)}")
     if not points:
         yield error(f"{place}: nothing that can be frozen is mounted; name a mount point")
     for point in points:

@@ -20,17 +20,24 @@ class Command(Configured):
 
     :param reactor: the clock and the source of processes.
     :param settings: its section of the configuration.
+    :param surroundings: what its programs have in common, where that is not to be made from the
+        section.
     """
 
     stills = False
     unthawed = None
     prepare = None
 
-    def __init__(self, reactor: IProcessReactor, settings: CommandSettings) -> None:
+    def __init__(
+        self,
+        reactor: IProcessReactor,
+        settings: CommandSettings,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         super().__init__(settings)
         self._freeze = settings.freeze
         self._thaw = settings.thaw
-        self._surroundings = Surroundings(
+        self._surroundings = surroundings or Surroundings(
             settings.account, settings.directory, settings.environment
         )
         self._runner = Runner(reactor, self._surroundings)
@@ -59,7 +66,7 @@ class Command(Configured):
             thaw_timeout=float(owed["timeout"]),
             abort=False,
         )
-        return cls(reactor, settings)
+        return cls(reactor, settings, then)
 
     def owed(self) -> Mapping[str, Any]:
         """Tell what the next start needs to thaw it.

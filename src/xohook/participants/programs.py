@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -12,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from xohook import accounts
 from xohook.errors import ParticipantError
 from xohook.participants import Phase
-from xohook.process import IProcessReactor, Program, Run
+from xohook.process import ENDING, OUTPUT_KEPT, Ended, IProcessReactor, Program, Run
 from xohook.settings import Account
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -25,20 +27,31 @@ class Surroundings:
     :param account: the user to run as, None for the agent's own.
     :param directory: the working directory, None for ``/``.
     :param variables: variables to add.
+    :param login: the user's name and home where they are known already; where not, and the user is
+        the agent's own, it is looked up.
     """
 
     def __init__(
-        self, account: Account | None, directory: Path | None, variables: Mapping[str, str]
+        self,
+        account: Account | None,
+        directory: Path | None,
+        variables: Mapping[str, str],
+        login: tuple[str, str] | None = None,
     ) -> None:
         self.account = account
         self.directory = str(directory or "/")
         self._variables = dict(variables)
-        self._login = account or accounts.own()
+        if login is None:
+            user = account or accounts.own()
+            login = user.name, user.home
+        self._name, self._home = login
         self._language = os.environ.get("LANG", "C.UTF-8")
 
     @classmethod
     def from_record(cls, owed: Mapping[str, Any]) -> Surroundings:
         """Take up what an earlier run of the agent wrote down.
+
+        Nobody is looked up: something may be frozen that the answer waits for.
 
         :param owed: what :meth:`owed` told then.
         :return: the same surroundings.
@@ -47,7 +60,9 @@ class Surroundings:
         account = owed["account"]
         if account is not None:
             account = Account(**account | {"groups": tuple(account["groups"])})
-        return cls(account, Path(owed["directory"]), owed["environment"])
+        # An earlier version wrote down no name and home of its own user.
+        name, home = owed.get("login") or _earlier_login(account)
+        return cls(account, Path(owed["directory"]), owed["environment"], (str(name), str(home)))
 
     def owed(self) -> dict[str, Any]:
         """Tell what the next start needs to run a program in the same surroundings.
@@ -65,6 +80,7 @@ class Surroundings:
                 "groups": account.groups,
                 "home": account.home,
             },
+            "login": (self._name, self._home),
             "directory": self.directory,
             "environment": self._variables,
         }
@@ -78,8 +94,8 @@ class Surroundings:
         """
         environment = {
             "PATH": PATH,
-            "HOME": self._login.home,
-            "USER": self._login.name,
+            "HOME": self._home,
+            "USER": self._name,
             "LANG": self._language,
             **self._variables,
             "XOHOOK_PHASE": phase_name,
@@ -89,6 +105,15 @@ class Surroundings:
         if phase.outcome:
             environment["XOHOOK_OUTCOME"] = phase.outcome
         return environment
+
+
+def _earlier_login(account: Account | None) -> tuple[str, str]:
+    if account is not None:
+        return account.name, account.home
+    uid = os.geteuid()
+    if uid == 0:
+        return "root", "/root"
+    return os.environ.get("USER", str(uid)), os.environ.get("HOME", "/")
 
 
 class Runner:
@@ -103,17 +128,45 @@ class Runner:
         self._surroundings = surroundings
         self._last: Run | None = None
 
-    async def run(self, arguments: tuple[str, ...], phase_name: str, phase: Phase) -> bytes:
+    async def run(
+        self, arguments: tuple[str, ...], phase_name: str, phase: Phase, ending: float = ENDING
+    ) -> bytes:
         """Run a program to its end.
 
         :param arguments: the program and its arguments.
         :param phase_name: ``freeze`` or ``thaw``.
         :param phase: what it is asked for.
+        :param ending: seconds that its end may take where it is cancelled.
         :return: the end of its output.
         :raises ParticipantError: where it cannot be run, or ends badly.
         """
+        program = Program(
+            arguments=arguments,
+            environment=self._surroundings.environment(phase_name, phase),
+            directory=self._surroundings.directory,
+            account=self._surroundings.account,
+        )
+        return (await self._run(program, phase, ending)).output
+
+    async def run_own(self, module: ModuleType, argument: str, phase: Phase) -> bytes:
+        """Run a small program of xohook's own to its end, as the agent's user.
+
+        :param module: the program, a module of :mod:`xohook.guards`.
+        :param argument: its argument.
+        :param phase: what it is run for.
+        :return: its output.
+        :raises ParticipantError: where it cannot be run, ends badly or writes too much.
+        """
+        # Isolated from the environment, without site-packages, and never writing a .pyc file.
+        arguments = (sys.executable, "-I", "-S", "-B", str(module.__file__), argument)
+        ended = await self._run(Program(arguments, {}, "/", None), phase, ENDING)
+        if ended.dropped:
+            raise ParticipantError(f"more than {OUTPUT_KEPT} bytes")
+        return ended.output
+
+    async def _run(self, program: Program, phase: Phase, ending: float) -> Ended:
         try:
-            run = Run(self._reactor)
+            run = Run(self._reactor, ending)
         except OSError as error:
             raise ParticipantError(f"no process can be started: {error.strerror}") from error
         self._last = run
@@ -124,18 +177,11 @@ class Runner:
             ended.cancel()
             ended.addErrback(lambda _: None)
             raise
-        run.begin(
-            Program(
-                arguments=arguments,
-                environment=self._surroundings.environment(phase_name, phase),
-                directory=self._surroundings.directory,
-                account=self._surroundings.account,
-            )
-        )
+        run.begin(program)
         result = await ended
         if not result.is_good:
             raise ParticipantError(result.describe(), result.output)
-        return result.output
+        return result
 
     def tail(self) -> bytes:
         """Tell what the last program has written so far.

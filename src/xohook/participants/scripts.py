@@ -7,17 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
+from xohook.durations import format_duration
 from xohook.errors import ParticipantError
+from xohook.guards import listing
 from xohook.participants import Phase
 from xohook.participants.configured import Configured
 from xohook.participants.programs import Runner, Surroundings
-from xohook.process import IProcessReactor
+from xohook.process import ENDING, IProcessReactor
 from xohook.settings import ScriptsSettings
 
-LEFTOVERS = ("~", ".bak", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".dpkg-old", ".dpkg-new")
-"""Ends of the names of files that editors and package managers leave; they are not run."""
+_SHARED = 2
+"""The part of a thaw's time that is shared out evenly, so that each script has its turn however
+many before it hang: one in so many. The rest is for whoever needs more."""
+
+_LAST_WORD = 0.1
+"""Seconds, a twentieth of its time at most, that the last script leaves of the thaw's time, so that
+all problems are told before that is up."""
 
 
 class Scripts(Configured):
@@ -26,6 +35,7 @@ class Scripts(Configured):
     :param reactor: the clock and the source of processes.
     :param settings: its section of the configuration.
     :param begun: names of the scripts whose freeze was begun, in their order.
+    :param surroundings: what they have in common, where that is not to be made from the section.
     """
 
     holds = True
@@ -38,14 +48,17 @@ class Scripts(Configured):
         reactor: IProcessReactor,
         settings: ScriptsSettings,
         begun: tuple[str, ...] = (),
+        surroundings: Surroundings | None = None,
     ) -> None:
         super().__init__(settings)
         self._directory = settings.directory
-        self._surroundings = Surroundings(
+        self._surroundings = surroundings or Surroundings(
             settings.account, settings.directory, settings.environment
         )
+        self._reactor = reactor
         self._runner = Runner(reactor, self._surroundings)
         self._begun = list(begun)
+        self._thawing = ""
 
     @classmethod
     def from_record(cls, reactor: IProcessReactor, name: str, owed: Mapping[str, Any]) -> Scripts:
@@ -68,7 +81,11 @@ class Scripts(Configured):
             thaw_timeout=float(owed["timeout"]),
             abort=False,
         )
-        return cls(reactor, settings, tuple(owed["begun"]))
+        begun, cut_off = tuple(owed["begun"]), owed.get("thawing", "")
+        # The script whose thaw was under way may hang again: the others come first.
+        first = tuple(name for name in begun if name == cut_off)
+        others = tuple(name for name in begun if name != cut_off)
+        return cls(reactor, settings, first + others, then)
 
     def owed(self) -> Mapping[str, Any]:
         """Tell what the next start needs to thaw it.
@@ -77,6 +94,7 @@ class Scripts(Configured):
         """
         return {
             "begun": tuple(self._begun),
+            "thawing": self._thawing,
             "timeout": self.thaw_timeout,
             **self._surroundings.owed(),
         }
@@ -97,6 +115,8 @@ class Scripts(Configured):
 
     def thaw(self, phase: Phase) -> Deferred[bytes]:
         """Run each script whose freeze was begun with ``thaw``, in reverse order.
+
+        One that fails, or is not done in its turn, does not keep the next ones from theirs.
 
         :param phase: what is asked for.
         :return: fires with the output of the last one when all have ended well.
@@ -120,50 +140,72 @@ class Scripts(Configured):
     async def _freeze(self, phase: Phase) -> bytes:
         self._begun = []
         output = b""
-        for name in find_scripts(self._directory):
+        for name in await self._list(phase):
             self._begun.append(name)
             output = await self._run(name, "freeze", phase)
         return output
 
+    async def _list(self, phase: Phase) -> list[str]:
+        try:
+            output = await self._runner.run_own(listing, str(self._directory), phase)
+        except ParticipantError as error:
+            why = error.output.decode(errors="replace") or str(error)
+            raise ParticipantError(f"cannot read {self._directory}: {why}") from error
+        return [os.fsdecode(name) for name in output.split(b"\0") if name]
+
     async def _thaw(self, phase: Phase) -> bytes:
         problems, output = [], b""
+        turn = phase.timeout / _SHARED / max(1, len(self._begun))
+        deadline = self._reactor.seconds() + phase.timeout
         while self._begun:
-            name = self._begun[-1]
+            self._thawing = self._begun[-1]
+            others = len(self._begun) - 1
+            left = max(turn, deadline - self._reactor.seconds() - others * turn)
             try:
-                output = await self._run(name, "thaw", phase)
+                output = await self._thaw_one(phase, left, is_last=not others)
             except ParticipantError as error:
                 problems.append(str(error))
                 output = error.output
             # Taken off the end only now: a start after a crash in between runs it again.
             self._begun.pop()
+            self._thawing = ""
         if problems:
             raise ParticipantError("; ".join(problems), output)
         return output
 
-    async def _run(self, name: str, argument: str, phase: Phase) -> bytes:
+    async def _thaw_one(self, phase: Phase, seconds: float, *, is_last: bool) -> bytes:
+        """Run the thaw of one script, and its end too, in a part of the time."""
+        name = self._thawing
+        ending = ENDING if is_last else min(ENDING, seconds / 2)
+        patience = seconds - (min(_LAST_WORD, seconds / 20) if is_last else ending)
+        told = attrs.evolve(phase, timeout=round(seconds if is_last else patience, 2))
+        run = Deferred.fromCoroutine(self._run(name, "thaw", told, ending))
         try:
-            return await self._runner.run((str(self._directory / name), argument), argument, phase)
+            return await run.addTimeout(patience, self._reactor)
+        except defer.TimeoutError:
+            output = self._runner.tail()
+            if not is_last:
+                await self._runner.when_quiet()
+            raise ParticipantError(
+                f"{name}: not done within {format_duration(told.timeout)}, and told to end", output
+            ) from None
+
+    async def _run(self, name: str, argument: str, phase: Phase, ending: float = ENDING) -> bytes:
+        words = (str(self._directory / name), argument)
+        try:
+            return await self._runner.run(words, argument, phase, ending)
         except ParticipantError as error:
             raise ParticipantError(f"{name}: {error}", error.output) from error
 
 
 def find_scripts(directory: Path) -> list[str]:
-    """Find what is to be run, as ``qemu-ga`` does.
+    """Find what is to be run; this waits for as long as the directory takes.
 
     :param directory: the directory.
-    :return: the names of its executable files, in their order; hidden ones and what editors and
-        package managers leave are left out.
+    :return: the names, as :func:`xohook.guards.listing.scripts` has them.
     :raises ParticipantError: where it cannot be read.
     """
     try:
-        entries = sorted(directory.iterdir())
+        return listing.scripts(str(directory))
     except OSError as error:
         raise ParticipantError(f"cannot read {directory}: {error.strerror}") from error
-    return [
-        entry.name
-        for entry in entries
-        if not entry.name.startswith(".")
-        and not entry.name.endswith(LEFTOVERS)
-        and entry.is_file()
-        and os.access(entry, os.X_OK)
-    ]

@@ -37,6 +37,8 @@ class Session(Configured):
     :param reactor: the clock and the source of processes.
     :param settings: its section of the configuration.
     :param leftovers: the processes of guard and client that an earlier run of the agent left.
+    :param surroundings: where and as whom the client runs, where that is not to be made from the
+        section.
     """
 
     holds = True
@@ -50,11 +52,12 @@ class Session(Configured):
         reactor: IProcessReactor,
         settings: SessionSettings,
         leftovers: _Leftovers = (None, None),
+        surroundings: Surroundings | None = None,
     ) -> None:
         super().__init__(settings)
         self._reactor = reactor
         self._settings = settings
-        self._surroundings = Surroundings(
+        self._surroundings = surroundings or Surroundings(
             settings.account, settings.directory, settings.environment
         )
         self._refuse = re.compile(settings.freeze_refuse) if settings.freeze_refuse else None
@@ -89,7 +92,8 @@ class Session(Configured):
             abort=False,
         )
         guard, client = owed["guard"], owed["client"]
-        return cls(reactor, settings, (guard and tuple(guard), client and tuple(client)))
+        leftovers = (guard and tuple(guard), client and tuple(client))
+        return cls(reactor, settings, leftovers, then)
 
     def owed(self) -> Mapping[str, Any]:
         """Tell what the next start needs to thaw it.
