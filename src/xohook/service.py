@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogPublisher
 
-from xohook import __version__, certificate, config, credentials, listening, systemd
+from xohook import __version__, certificate, config, credentials, listening, systemd, trusted
 from xohook.apps import Apps
 from xohook.auth import Gate
 from xohook.connections import Connections, make_room
@@ -162,6 +162,7 @@ class Agent(Service):
         :return: a line for each mistake; with any, everything is as it was.
         """
         try:
+            trusted.examine(self._settings.path, self._environ)
             settings = self._keep_fixed(config.load(self._settings.path, environ=self._environ))
             _refuse_frozen(settings)
             if self._keeper.is_still:
