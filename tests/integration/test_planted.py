@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import needs
-from tests.integration.agent import Agent
+from tests.integration.agent import COMMAND, Agent
 from xohook.record import VERSION, boot_id
 
 PLANTER = 47_201
@@ -208,6 +210,29 @@ class FallBackTests(PlantedTestCase):
         os.chown(place, AGENT, AGENT)
         agent.start()
         self.assertTrue((place / "secret").exists())
+
+
+class HomeTests(PlantedTestCase):
+    """An agent of an ordinary user, who has a home and nothing else."""
+
+    def test_no_login(self) -> None:
+        """It starts without ``XDG_RUNTIME_DIR``, and the command finds it there."""
+        agent = self.make(UsersAgent)
+        home = self.top / "home"
+        home.mkdir(mode=0o750)
+        os.chown(home, AGENT, AGENT)
+        agent.configuration.write_text(f"[xohook]\nlisten = tcp:{agent.port}:interface=127.0.0.1\n")
+        self.patch(UsersAgent, "environment", {**agent.environment, "HOME": str(home)})
+        agent.start()
+        places = [home / ".local/state/xohook" / each for each in ("secret", "run/control.sock")]
+        self.assertEqual([each.exists() for each in places], [True, True], agent.log)
+        told = subprocess.run(
+            [*agent.launcher, sys.executable, "-c", COMMAND, "status", "-c", agent.configuration],
+            env=agent.environment,
+            capture_output=True,
+            check=False,
+        )
+        self.assertIn(f"process {agent.pid}".encode(), told.stdout)
 
 
 class OddFileTests(PlantedTestCase):
