@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 
 from hypothesis import given, settings
@@ -11,7 +12,22 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from xohook.judged import LONGEST
-from xohook.stored import decode
+from xohook.stored import decode, encode
+
+
+class EncodeTests(SynchronousTestCase):
+    """What is written is read again."""
+
+    def test_round_trip(self) -> None:
+        """A mount point comes back whatever its bytes are."""
+        values = {"mounts": [os.fsdecode(b"/srv/\xff\xfe \t\n")]}
+        self.assertEqual(decode(encode(values)), values)
+
+    def test_too_long(self) -> None:
+        """What a start would refuse to read is not written."""
+        values = {"a": "x" * (LONGEST - len('{"a": ""}'))}
+        self.assertEqual(len(encode(values)), LONGEST)
+        self.assertRaises(OSError, encode, {**values, "b": 1})
 
 
 class DecodeTests(SynchronousTestCase):

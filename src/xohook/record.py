@@ -7,7 +7,6 @@ Times in it are those of the monotonic clock, which all processes of one boot sh
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +132,7 @@ class Record:
 
     def _encode(self, state: State) -> bytes:
         values = {"version": VERSION, "boot_id": self._boot_id, **attrs.asdict(state)}
-        return json.dumps(values).encode()
+        return stored.encode(values)
 
     def _decode(self, data: bytes) -> State:
         values = stored.decode(data)

@@ -7,7 +7,6 @@ or went down in a hold.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +84,7 @@ class Stamp:
         impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
         values = {"version": VERSION, **attrs.asdict(impression)}
         try:
-            write_private(self.path, json.dumps(values).encode(), lasting=True)
+            write_private(self.path, stored.encode(values), lasting=True)
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 

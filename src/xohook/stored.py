@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+from collections.abc import Mapping
 from typing import Any
+
+from xohook.judged import LONGEST
 
 _DIGITS = len(str(2**63))
 """Digits of an integer: the longest are those of 64 bits. Python takes a minute for a million."""
@@ -32,12 +37,26 @@ def decode(data: bytes) -> dict[str, Any]:
         elif isinstance(value, list):
             left += value
         elif isinstance(value, str):
-            # An unpaired surrogate cannot be encoded, and a NUL ends a string of the kernel.
-            if b"\0" in value.encode():
+            # A NUL ends a string of the kernel. Of surrogates, only those can be encoded that stand
+            # for the bytes of a path that is not UTF-8.
+            if b"\0" in value.encode("utf-8", "surrogateescape"):
                 raise ValueError("a NUL in a text")
         elif isinstance(value, float) and not math.isfinite(value):
             raise ValueError("no finite number")
     return values
+
+
+def encode(values: Mapping[str, Any]) -> bytes:
+    """Write a JSON object, as long as :func:`xohook.judged.read` will read it again.
+
+    :param values: plain values.
+    :return: the file's content.
+    :raises OSError: it would be longer.
+    """
+    data = json.dumps(values).encode()
+    if len(data) > LONGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return data
 
 
 def _integer(digits: str) -> int:
