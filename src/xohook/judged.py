@@ -54,7 +54,9 @@ def open_directory(
         found = os.fstat(seen)
         if not stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-        if not (shared and _is_shared_well(found, uid)):
+        if shared:
+            _refuse_shared(path, found, uid)
+        else:
             _refuse_directory(path, found, uid, own=own)
         return _reopen(seen, path, os.O_DIRECTORY)
 
@@ -176,6 +178,13 @@ def _refuse_directory(path: Path, found: os.stat_result, uid: int, *, own: bool)
             f"{problem}; nothing in it was read. See what lies in it; where it is right, run "
             f"'{command}' as root, or name another directory"
         )
+
+
+def _refuse_shared(path: Path, found: os.stat_result, uid: int) -> None:
+    wrong = fault(path, found, uid)
+    if wrong is not None and not _is_shared_well(found, uid):
+        problem, command = wrong
+        raise StartError(f"{problem}: run '{command}' as root, or name another directory")
 
 
 def _refuse_parent(parent: Path, found: os.stat_result, uid: int, path: Path) -> None:
