@@ -239,14 +239,14 @@ class WhatIsThereTests(ControlSocketTestCase):
         def intrude(owner: object, name: str) -> None:
             step = getattr(owner, name)
 
-            def intruded(*arguments: object) -> None:
+            def intruded(*arguments: object, **more: object) -> None:
                 restored.restore()
                 steps.append(f"{name}: {self.refused()}")
-                step(*arguments)
+                step(*arguments, **more)
 
             restored = self.patch(owner, name, intruded)
 
-        intrude(Path, "unlink")
+        intrude(os, "unlink")
         intrude(os, "chown")
         self.open(os.getegid())
         why = f"another agent is opening the control socket {self.path}"
@@ -315,10 +315,13 @@ class LetReachTests(ControlSocketTestCase):
         self.assertIn("PermissionError", said)
 
     def test_another_users(self) -> None:
-        """Another user's directory is left as it is."""
+        """Another user's directory is refused, and left as it is."""
         needs.root()
         os.chown(self.directory, USER, USER)
-        self.assertEqual(self.reach(0o700), 0o700)
+        self.directory.chmod(0o700)
+        error = self.assertRaises(StartError, let_reach, self.directory)
+        self.assertIn(f"{self.directory} belongs to user {USER}", str(error))
+        self.assertEqual(stat.S_IMODE(self.directory.stat().st_mode), 0o700)
 
     def test_missing(self) -> None:
         """A directory that is gone is told."""

@@ -9,7 +9,9 @@ from unittest import skipUnless
 from twisted.trial.unittest import SynchronousTestCase
 
 from xohook.errors import StartError
-from xohook.places import prepare, runtime_directory, state_directory
+from xohook.places import judge, prepare, runtime_directory, state_directory
+
+NO_LOGINS = Path("/proc/self/no-logins")
 
 as_root = skipUnless(os.geteuid() == 0, "only root can give files away")
 
@@ -25,29 +27,43 @@ class StateDirectoryTests(SynchronousTestCase):
             ({"XDG_STATE_HOME": "/c", "HOME": "/h"}, 0, "/var/lib/xohook"),
             ({"XDG_STATE_HOME": "/c", "HOME": "/h"}, 7, "/c/xohook"),
             ({"HOME": "/h"}, 7, "/h/.local/state/xohook"),
-            ({}, 7, "/var/tmp/xohook-7"),
+            ({}, 7, "/var/lib/xohook-7"),
         ]:
             self.assertEqual(state_directory(environ, uid), Path(expected))
 
     def test_not_absolute(self) -> None:
         """Values that are empty or relative are as good as none."""
         environ = {"STATE_DIRECTORY": "", "XDG_STATE_HOME": "c", "HOME": "h"}
-        self.assertEqual(state_directory(environ, 7), Path("/var/tmp/xohook-7"))
+        self.assertEqual(state_directory(environ, 7), Path("/var/lib/xohook-7"))
 
 
 class RuntimeDirectoryTests(SynchronousTestCase):
     """Where what ends with the boot is kept."""
 
     def test_order(self) -> None:
-        """The variable of systemd wins over root's place, XDG's over the one in ``/tmp``."""
+        """The variable of systemd wins over root's place, XDG's over the home."""
         for environ, uid, expected in [
             ({"RUNTIME_DIRECTORY": "/a:/b", "XDG_RUNTIME_DIR": "/c"}, 0, "/a"),
             ({"XDG_RUNTIME_DIR": "/c"}, 0, "/run/xohook"),
             ({"XDG_RUNTIME_DIR": "/c"}, 7, "/c/xohook"),
-            ({"XDG_RUNTIME_DIR": "c"}, 7, "/tmp/xohook-7"),
-            ({}, 7, "/tmp/xohook-7"),
+            ({"XDG_RUNTIME_DIR": "c"}, 7, "/run/xohook-7"),
+            ({"XDG_STATE_HOME": "/s", "HOME": "/h"}, 7, "/s/xohook/run"),
+            ({"HOME": "/h"}, 7, "/h/.local/state/xohook/run"),
+            ({"HOME": "/h", "STATE_DIRECTORY": "/a"}, 7, "/h/.local/state/xohook/run"),
+            ({}, 7, "/run/xohook-7"),
         ]:
-            self.assertEqual(runtime_directory(environ, uid), Path(expected))
+            self.assertEqual(runtime_directory(environ, uid, NO_LOGINS), Path(expected))
+
+    def test_login(self) -> None:
+        """What a login has made for the user is found without the variable; another's is not."""
+        logins = Path(self.mktemp()).absolute()
+        uid = os.geteuid() or 7
+        own = logins / str(uid)
+        own.mkdir(parents=True)
+        if os.geteuid() == 0:
+            self.assertEqual(runtime_directory({}, uid, logins), Path("/run/xohook-7"))
+            os.chown(own, uid, uid)
+        self.assertEqual(runtime_directory({"HOME": "/h"}, uid, logins), own / "xohook")
 
 
 class PrepareTests(SynchronousTestCase):
@@ -121,17 +137,32 @@ class PrepareTests(SynchronousTestCase):
             self.directory.chmod(mode)
             self.assertIn(f"(mode {mode:04o})", self.refused(self.uid))
 
-    def test_anothers(self) -> None:
-        """A directory of another user's is refused."""
-        self.directory.mkdir(mode=0o700, parents=True)
-        self.assertIn(f"belongs to user {self.uid}", self.refused(self.uid + 1))
-
     @as_root
-    def test_anothers_as_root(self) -> None:
-        """Root may use another user's directory."""
+    def test_anothers(self) -> None:
+        """A directory of another user's is refused to root, too, with the command for it."""
         self.directory.mkdir(mode=0o700, parents=True)
         os.chown(self.directory, 1234, 1234)
-        prepare(self.directory, 0)
+        text = self.refused(0)
+        self.assertIn(f"{self.directory} belongs to user 1234, and the agent is user 0", text)
+        self.assertIn(f"'chown 0 {self.directory}'", text)
+
+    @as_root
+    def test_roots(self) -> None:
+        """A user who cannot write to root's directory is told so."""
+        self.directory.mkdir(mode=0o700, parents=True)
+        text = self.refused(1234)
+        self.assertIn("belongs to root, and the agent is user 1234", text)
+        self.assertIn(f"'chown 1234 {self.directory}'", text)
+
+    def test_judged_only(self) -> None:
+        """A directory that is only judged is not made, and judged alike where it is there."""
+        judge(self.directory, self.uid)
+        self.assertFalse(self.directory.parent.exists())
+        self.directory.mkdir(parents=True)
+        self.directory.chmod(0o770)
+        self.assertIn(
+            "(mode 0770)", str(self.assertRaises(StartError, judge, self.directory, self.uid))
+        )
 
     @as_root
     def test_anothers_link(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from xohook import host
+from xohook import host, judged
 from xohook.errors import StartError
 from xohook.files import write_private
 
@@ -66,9 +68,12 @@ def ensure(state_directory: Path, now: datetime) -> tuple[Path, Path]:
     :param state_directory: where it is kept; it exists.
     :param now: the time, with its zone.
     :return: the certificate's file and the key's file.
-    :raises StartError: it cannot be written.
+    :raises StartError: it cannot be written, or another user can write to the one that is there.
     """
     certificate_file, key_file = own_files(state_directory)
+    for file in (certificate_file, key_file):
+        with suppress(OSError):
+            judged.read(file, os.geteuid())
     if _lasts(certificate_file, key_file, now):
         return certificate_file, key_file
     pair = _make(now)
@@ -84,17 +89,19 @@ def ensure(state_directory: Path, now: datetime) -> tuple[Path, Path]:
     return certificate_file, key_file
 
 
-def read(certificate_file: Path, key_file: Path, now: datetime) -> Pair:
+def read(certificate_file: Path, key_file: Path, now: datetime, uid: int | None = None) -> Pair:
     """Read a certificate with its key, and judge whether it can be served.
 
     :param certificate_file: PEM, the server's own certificate first, intermediates after it.
     :param key_file: PEM, not encrypted; it may be the same file.
     :param now: the time, with its zone.
+    :param uid: the agent's user where the files are the agent's own; None where the administrator
+        gave them, whoever they belong to.
     :return: the pair: the two belong together, and no certificate of the chain is over.
     :raises StartError: the pair cannot be used; the text says why, and what to do.
     """
-    chain = _read_chain(certificate_file)
-    pair = Pair(chain=chain, key=_read_key(key_file))
+    chain = _read_chain(certificate_file, uid)
+    pair = Pair(chain=chain, key=_read_key(key_file, uid))
     if chain[0].public_key() != pair.key.public_key():
         raise StartError(
             f"{certificate_file}: its first certificate does not belong to the key in {key_file}; "
@@ -116,9 +123,9 @@ def _lasts(certificate_file: Path, key_file: Path, now: datetime) -> bool:
         return False
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, uid: int | None) -> bytes:
     try:
-        return path.read_bytes()
+        return (judged.read_given(path) if uid is None else judged.read(path, uid))[0]
     except OSError as error:
         raise StartError(
             f"{path}: cannot be read ({error.strerror}); correct certificate and private_key in "
@@ -126,9 +133,9 @@ def _read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def _read_chain(path: Path) -> tuple[x509.Certificate, ...]:
+def _read_chain(path: Path, uid: int | None) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(x509.load_pem_x509_certificates(_read_bytes(path)))
+        return tuple(x509.load_pem_x509_certificates(_read_bytes(path, uid)))
     except ValueError as error:
         raise StartError(
             f"{path}: holds no certificate that can be read; it must be PEM, with lines "
@@ -136,8 +143,8 @@ def _read_chain(path: Path) -> tuple[x509.Certificate, ...]:
         ) from error
 
 
-def _read_key(path: Path) -> ServerKey:
-    data = _read_bytes(path)
+def _read_key(path: Path, uid: int | None) -> ServerKey:
+    data = _read_bytes(path, uid)
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except TypeError as error:

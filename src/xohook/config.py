@@ -116,6 +116,20 @@ def named_recipes(path: Path) -> dict[str, str]:
     return {name: recipe for name, recipe in found.items() if recipe}
 
 
+def files(path: Path) -> tuple[Path, ...]:
+    """Name what a configuration is read from.
+
+    :param path: the main file.
+    :return: that file, the directory of the drop-ins and the drop-ins, as far as they can be seen.
+    """
+    path = path.absolute()
+    directory = Path(f"{path}.d")
+    try:
+        return path, directory, *_drop_ins(directory)
+    except OSError:
+        return path, directory
+
+
 @attrs.frozen
 class _Files:
     """The main file and its drop-ins, as they were read."""
@@ -135,7 +149,7 @@ def _read(path: Path) -> _Files:
     sections: list[Section] = []
     mistakes: list[Mistake] = []
     try:
-        drop_ins = sorted(file for file in directory.iterdir() if _is_drop_in(file.name))
+        drop_ins = _drop_ins(directory)
     except FileNotFoundError:
         drop_ins = []
     except OSError as error:
@@ -153,6 +167,10 @@ def _read(path: Path) -> _Files:
         sections += found
         mistakes += wrong
     return _Files(tuple(names), tuple(sections), tuple(mistakes))
+
+
+def _drop_ins(directory: Path) -> list[Path]:
+    return sorted(file for file in directory.iterdir() if _is_drop_in(file.name))
 
 
 def _is_drop_in(name: str) -> bool:

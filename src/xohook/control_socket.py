@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xohook import judged
 from xohook.errors import StartError
 
 LONGEST_PATH = 107
@@ -81,9 +82,14 @@ def open_control(path: Path, group: int | None) -> socket.socket:
             f"cannot open the control socket {path}: a socket's path has room for {LONGEST_PATH} "
             "bytes; name a shorter one in control"
         )
-    with _told(path), _alone(path):
-        _make_way(path)
-        return _bind(path, group)
+    with _told(path):
+        directory = _open_directory(path)
+        try:
+            with _alone(path, directory):
+                _make_way(path, directory)
+                return _bind(path, directory, group)
+        finally:
+            os.close(directory)
 
 
 def close_control(sock: socket.socket, path: Path) -> None:
@@ -94,25 +100,27 @@ def close_control(sock: socket.socket, path: Path) -> None:
     :param path: where it was opened.
     """
     # Removed first: as long as it listens, no other agent takes its place.
-    own = sock.file if isinstance(sock, _Bound) else None
-    if own is not None and own == _file_at(path):
-        with suppress(OSError):
-            path.unlink()
+    if isinstance(sock, _Bound):
+        sock.remove(path.name)
     sock.close()
 
 
 def let_reach(directory: Path) -> None:
     """Let others reach a socket in a directory of the agent's own, but neither list it nor write.
 
-    :param directory: the directory; where it is another user's, it is left as it is.
-    :raises StartError: its mode cannot be changed.
+    :param directory: the directory; where it is root's, it is left as it is.
+    :raises StartError: its mode cannot be changed, or it is another user's.
     """
     try:
-        found = directory.stat()
-        mode = stat.S_IMODE(found.st_mode)
-        reachable = mode | stat.S_IXGRP | stat.S_IXOTH
-        if found.st_uid == os.geteuid() and mode != reachable:
-            directory.chmod(reachable)
+        held = judged.open_directory(directory, os.geteuid())
+        try:
+            found = os.fstat(held)
+            mode = stat.S_IMODE(found.st_mode)
+            reachable = mode | stat.S_IXGRP | stat.S_IXOTH
+            if found.st_uid == os.geteuid() and mode != reachable:
+                os.fchmod(held, reachable)
+        finally:
+            os.close(held)
     except OSError as error:
         raise StartError(
             f"cannot let control_group reach the control socket in {directory}: {error.strerror}; "
@@ -121,9 +129,33 @@ def let_reach(directory: Path) -> None:
 
 
 class _Bound(socket.socket):
-    """A socket that knows which file its path became."""
+    """A socket that knows which file its path became, and in which directory."""
 
     file: _File | None = None
+    directory: int | None = None
+
+    def remove(self, name: str) -> None:
+        """Remove the file that the path became, if it is still there."""
+        if self.directory is None or self.file is None:
+            return
+        if self.file == _file_at(name, self.directory):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.directory)
+
+    def close(self) -> None:
+        """Close the socket, and its directory."""
+        if self.directory is not None:
+            os.close(self.directory)
+            self.directory = None
+        super().close()
+
+
+def _open_directory(path: Path) -> int:
+    """Hold the socket's directory open: nobody else can exchange it, or what is made in it."""
+    try:
+        return judged.open_directory(path.parent, os.geteuid(), shared=True)
+    except StartError as refused:
+        raise StartError(f"cannot open the control socket {path}: {refused} (in control)") from None
 
 
 @contextmanager
@@ -139,7 +171,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path, directory: int) -> Iterator[None]:
     """Keep other agents from opening the same path meanwhile.
 
     Without this, two that find a dead agent's socket could each remove it, the second one the
@@ -147,8 +179,15 @@ def _alone(path: Path) -> Iterator[None]:
     listens, a look at it tells. The file stays: were it removed, two could lock two files.
     """
     flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    held = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+    name = f"{path.name}.lock"
+    held = os.open(name, flags, 0o600, dir_fd=directory)
     try:
+        owner = os.fstat(held).st_uid
+        if owner not in (0, os.geteuid()):
+            raise StartError(
+                f"cannot open the control socket {path}: {name} beside it belongs to user {owner}, "
+                "who could keep the agent out; remove it, or name another path in control"
+            )
         _lock(held, path)
         yield
     finally:
@@ -165,10 +204,10 @@ def _lock(held: int, path: Path) -> None:
         ) from None
 
 
-def _make_way(path: Path) -> None:
+def _make_way(path: Path, directory: int) -> None:
     """Remove a socket on which nobody listens; refuse anything else that is there."""
     try:
-        mode = path.lstat().st_mode
+        mode = os.stat(path.name, dir_fd=directory, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
@@ -190,10 +229,10 @@ def _make_way(path: Path) -> None:
             f"cannot tell whether somebody listens on the control socket {path}: "
             f"{os.strerror(answer)}; remove it if nobody does, or name another path in control"
         )
-    path.unlink()
+    os.unlink(path.name, dir_fd=directory)
 
 
-def _bind(path: Path, group: int | None) -> socket.socket:
+def _bind(path: Path, directory: int, group: int | None) -> socket.socket:
     new = _Bound(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         mask = os.umask(0o177)
@@ -201,9 +240,22 @@ def _bind(path: Path, group: int | None) -> socket.socket:
             new.bind(str(path))
         finally:
             os.umask(mask)
-        new.file = _file_at(path)
-        if group is not None:
-            _give_to_group(path, group)
+        new.directory = os.dup(directory)
+        # Opened and not only looked at: from here on it is this file, whatever its name leads to.
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        made = os.open(path.name, flags, dir_fd=directory)
+        try:
+            found = os.fstat(made)
+            if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+                raise StartError(
+                    f"cannot open the control socket {path}: another program has put something "
+                    "else there meanwhile; name a path in a directory of the agent's own in control"
+                )
+            new.file = found.st_dev, found.st_ino
+            if group is not None:
+                _give_to_group(made, path, group)
+        finally:
+            os.close(made)
         new.setblocking(False)
         new.listen(_BACKLOG)
     except BaseException:
@@ -212,10 +264,13 @@ def _bind(path: Path, group: int | None) -> socket.socket:
     return new
 
 
-def _give_to_group(path: Path, group: int) -> None:
+def _give_to_group(made: int, path: Path, group: int) -> None:
+    # Neither chown nor chmod takes the descriptor itself (open(2), O_PATH); this link never leads
+    # to another file.
+    file = Path(f"/proc/self/fd/{made}")
     try:
-        os.chown(path, -1, group)
-        path.chmod(0o660)
+        os.chown(file, -1, group)
+        file.chmod(0o660)
     except OSError as error:
         raise StartError(
             f"cannot give the control socket {path} to the group {group}: {error.strerror}; make "
@@ -223,9 +278,9 @@ def _give_to_group(path: Path, group: int) -> None:
         ) from error
 
 
-def _file_at(path: Path) -> _File | None:
+def _file_at(name: str, directory: int) -> _File | None:
     try:
-        found = path.lstat()
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -8,6 +8,7 @@ import socket
 import stat
 from pathlib import Path
 
+from xohook import judged
 from xohook.auth import Credentials
 from xohook.errors import StartError
 from xohook.files import create_private
@@ -29,35 +30,55 @@ def own_secret_file(settings: Settings) -> Path | None:
     return None
 
 
-def load(settings: Settings) -> Credentials:
+def load(settings: Settings, uid: int | None = None) -> Credentials:
     """Read all credentials; make the secret and keep the VM's name where that is still to do.
 
     :param settings: the configuration; its state directory exists.
+    :param uid: the agent's user; by default the user of this process.
     :return: what requests are compared with.
     :raises StartError: a file cannot be used; the text says why, and what to do.
     """
+    uid = os.geteuid() if uid is None else uid
     own = own_secret_file(settings)
     if own is not None:
-        _make_once(own, secrets.token_urlsafe(_SECRET_BYTES))
-    secret_file = own or settings.secret_file
+        _make_once(own, secrets.token_urlsafe(_SECRET_BYTES), uid)
     return Credentials(
-        secrets=() if secret_file is None else read_lines(secret_file),
+        secrets=read_secrets(settings, uid),
         tokens=() if settings.token_file is None else read_lines(settings.token_file),
-        vm=_vm(settings),
+        vm=_vm(settings, uid),
     )
 
 
-def read_lines(path: Path) -> tuple[str, ...]:
+def read_secrets(settings: Settings, uid: int) -> tuple[str, ...]:
+    """Read the secrets: those that the administrator gave, or the one that the agent made.
+
+    :param settings: the configuration.
+    :param uid: the agent's user.
+    :return: the secrets; none where there are tokens alone.
+    :raises StartError: as :func:`read_lines` does, or where others can write to the agent's own.
+    """
+    own = own_secret_file(settings)
+    if own is not None:
+        return read_lines(own, uid)
+    return () if settings.secret_file is None else read_lines(settings.secret_file)
+
+
+def read_lines(path: Path, uid: int | None = None) -> tuple[str, ...]:
     """Read secrets or tokens, one a line.
 
     :param path: the file: UTF-8; a line is taken as it stands, blank ones are left out.
+    :param uid: the agent's user where the file is the agent's own; None where the administrator
+        gave it, whoever it belongs to.
     :return: at least one line.
-    :raises StartError: it cannot be read, others can read it, or there is nothing in it.
+    :raises StartError: it cannot be read, others can read it or write to it, or there is nothing
+        in it.
     """
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read()
+        if uid is None:
+            data, found = judged.read_given(path)
+        else:
+            data, found = judged.read(path, uid)
+        mode = stat.S_IMODE(found.st_mode)
     except OSError as error:
         raise StartError(
             f"{path}: cannot be read ({error.strerror}); correct the path in the configuration, "
@@ -85,16 +106,17 @@ def read_lines(path: Path) -> tuple[str, ...]:
     return lines
 
 
-def kept_name(state_directory: Path) -> str | None:
+def kept_name(state_directory: Path, uid: int) -> str | None:
     """Give the VM's name as it was at the first start.
 
     :param state_directory: the agent's state directory.
+    :param uid: the agent's user.
     :return: the name; None where none is kept yet.
     :raises StartError: the file is there but is of no use.
     """
     path = state_directory / "vm"
     try:
-        name = path.read_text(encoding="utf-8").strip()
+        name = judged.read(path, uid)[0].decode().strip()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -116,16 +138,16 @@ def _no_name(path: Path) -> StartError:
     )
 
 
-def _vm(settings: Settings) -> str:
+def _vm(settings: Settings, uid: int) -> str:
     if settings.vm is not None:
         return settings.vm
-    kept = kept_name(settings.state_directory)
+    kept = kept_name(settings.state_directory, uid)
     if kept is not None:
         return kept
     name = host_name()
     path = settings.state_directory / "vm"
-    _make_once(path, name)
-    return kept_name(settings.state_directory) or name
+    _make_once(path, name, uid)
+    return kept_name(settings.state_directory, uid) or name
 
 
 def host_name() -> str:
@@ -143,11 +165,11 @@ def host_name() -> str:
     return name
 
 
-def _make_once(path: Path, line: str) -> None:
+def _make_once(path: Path, line: str, uid: int) -> None:
     try:
         if not os.path.lexists(path):
             # Should another be quicker, both go on with that one's.
-            create_private(path, f"{line}\n".encode())
+            create_private(path, f"{line}\n".encode(), uid)
     except OSError as error:
         raise StartError(
             f"{path}: cannot be made ({error.strerror}); make its directory writable for the "

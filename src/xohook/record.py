@@ -7,7 +7,7 @@ Times in it are those of the monotonic clock, which all processes of one boot sh
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,16 @@ from typing import Any
 import attrs
 from attrs.validators import instance_of, optional
 
+from xohook import judged, stored
 from xohook.errors import RecordError
 from xohook.files import write_private
-from xohook.strays import Stray
+from xohook.strays import MOST, Stray
 
 VERSION = 1
 """The version of the record's form; another one is not understood."""
+
+_HIGHEST_PID = 2**22
+"""The highest that a process can have (proc(5), ``pid_max``)."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -36,6 +40,8 @@ def boot_id() -> str:
 def _names_a_process(_: object, field: object, process: Mapping[str, Any]) -> None:
     if process and not (isinstance(process["pid"], int) and "started" in process):
         raise TypeError(f"{field}: {process}")
+    if process and not 0 < process["pid"] <= _HIGHEST_PID:
+        raise ValueError(f"{field}: {process}")
 
 
 @attrs.frozen
@@ -110,9 +116,10 @@ class Record:
 
         :return: all that it tells; nothing where there is no record.
         :raises RecordError: where it cannot be read or understood.
+        :raises StartError: where another user could have changed it.
         """
         try:
-            return self._decode(self.path.read_bytes())
+            return self._decode(judged.read(self.path, os.geteuid())[0])
         except FileNotFoundError:
             return State()
         except OSError as error:
@@ -125,10 +132,10 @@ class Record:
 
     def _encode(self, state: State) -> bytes:
         values = {"version": VERSION, "boot_id": self._boot_id, **attrs.asdict(state)}
-        return json.dumps(values).encode()
+        return stored.encode(values)
 
     def _decode(self, data: bytes) -> State:
-        values = json.loads(data)
+        values = stored.decode(data)
         if values.pop("version") != VERSION:
             raise ValueError("another version")
         is_this_boot = values.pop("boot_id") == self._boot_id
@@ -138,4 +145,7 @@ class Record:
             # Processes and monotonic times are those of a boot; requesters have long gone on.
             entries = tuple(attrs.evolve(entry, process={}) for entry in entries)
             return State(window=values["window"], entries=entries)
-        return State(entries=entries, strays=strays, **values)
+        state = State(entries=entries, strays=strays, **values)
+        # No more are expected in the end, however many the file says.
+        waiting, owed = min(state.waiting, MOST), min(state.owed, MOST)
+        return attrs.evolve(state, waiting=waiting, owed=owed)

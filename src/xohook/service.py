@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogPublisher
 
-from xohook import __version__, certificate, config, credentials, listening, systemd
+from xohook import __version__, certificate, config, credentials, listening, systemd, trusted
 from xohook.apps import Apps
 from xohook.auth import Gate
 from xohook.connections import Connections, make_room
@@ -167,6 +167,7 @@ class Agent(Service):
             # First: what is read, and whoever looks a user up, may wait for that filesystem.
             if self._keeper.is_still:
                 raise StartError("a filesystem is still frozen after a thaw that failed")
+            trusted.examine(self._settings.path, self._environ)
             settings = self._keep_fixed(config.load(self._settings.path, environ=self._environ))
             _refuse_frozen(settings)
             gate = _gate(settings)

@@ -7,12 +7,14 @@ or went down in a hold.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+from attrs.validators import instance_of
 
+from xohook import judged, stored
 from xohook.errors import RecordError
 from xohook.files import remove_lastingly, write_private
 from xohook.record import Entry, boot_id
@@ -39,6 +41,12 @@ def _bare(entry: Entry) -> Entry:
     return attrs.evolve(entry, owed={}, process={})
 
 
+def _names_a_time(_: object, field: object, value: float) -> None:
+    # The year 9999 is the last that Python's datetime knows; what is no number cannot be compared.
+    if not 0 <= value < 253_402_300_800:
+        raise ValueError(f"{field}: {value}")
+
+
 @attrs.frozen(kw_only=True)
 class Impression:
     """What a stamp says.
@@ -49,9 +57,9 @@ class Impression:
     :param at_rest: the participants that were frozen.
     """
 
-    window: str
-    time: float
-    boot: str
+    window: str = attrs.field(validator=instance_of(str))
+    time: float = attrs.field(validator=_names_a_time)
+    boot: str = attrs.field(validator=instance_of(str))
     at_rest: tuple[Entry, ...] = ()
 
 
@@ -76,7 +84,7 @@ class Stamp:
         impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
         values = {"version": VERSION, **attrs.asdict(impression)}
         try:
-            write_private(self.path, json.dumps(values).encode(), lasting=True)
+            write_private(self.path, stored.encode(values), lasting=True)
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 
@@ -95,9 +103,10 @@ class Stamp:
 
         :return: what it says; None where there is none.
         :raises RecordError: where it cannot be read or understood.
+        :raises StartError: where another user could have changed it.
         """
         try:
-            values = json.loads(self.path.read_bytes())
+            values = stored.decode(judged.read(self.path, os.geteuid())[0])
             if values.pop("version") != VERSION:
                 raise ValueError("another version")
             at_rest = tuple(Entry(**entry) for entry in values.pop("at_rest"))

@@ -15,13 +15,14 @@ from typing import Any, cast
 from twisted.internet import reactor
 from twisted.python import usage
 
-from xohook import __version__, config, places, systemd
+from xohook import __version__, config, places, systemd, trusted
 from xohook.errors import ConfigurationError, XohookError
 from xohook.lock import lock
 from xohook.record import Record
 from xohook.recovery import Recovered, recover
 from xohook.service import Agent
 from xohook.stamp import Stamp
+from xohook.state_lock import StateLock
 
 COLLECTED_AFTER = 50_000
 """New objects after which Python looks for garbage: with its own 700 it would go through all that
@@ -70,10 +71,12 @@ def makeService(options: Options) -> Agent:
     main = cast(Any, reactor)
     main.seconds = time.monotonic
     gc.set_threshold(COLLECTED_AFTER, 20, 20)
-    record, stamp, recovered = options.found
+    record, stamp, recovered, state_lock = options.found
     with _told(recovered.problems):
         settings = config.load(options.path, environ=os.environ)
+        trusted.examine(options.path, os.environ)
         places.prepare(settings.state_directory, os.geteuid())
+        state_lock.take()
         return Agent(main, settings, record, recovered, stamp, options.inherited, os.environ)
 
 
@@ -88,12 +91,17 @@ def _told(before: Iterable[str]) -> Iterator[None]:
         raise SystemExit("\n".join([*before, f"xohook: {error}"])) from None
 
 
-def _recover(path: Path) -> tuple[Record, Stamp, Recovered]:
+def _recover(path: Path) -> tuple[Record, Stamp, Recovered, StateLock]:
     state, runtime = config.locate_directories(path, environ=os.environ)
     record, stamp = Record(runtime), Stamp(state)
     if not any(os.path.exists(each) for each in (path, record.path, stamp.path)):  # noqa: PTH110 - it answers where Path.exists() raises.
         # There is no agent here: leave nothing behind.
         config.load(path, environ=os.environ)
+    # Both are judged and locked before anything in them is read. The state directory is not made
+    # yet: what makes it would hang on a filesystem that is still frozen.
     places.prepare(runtime, os.geteuid())
+    places.judge(state, os.geteuid())
     lock(runtime)
-    return record, stamp, recover(record, stamp)
+    state_lock = StateLock(state, os.geteuid())
+    state_lock.take()
+    return record, stamp, recover(record, stamp), state_lock

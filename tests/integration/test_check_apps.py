@@ -64,11 +64,11 @@ class SocketTests(CheckAppsTestCase):
         self.assertIn(f"{self.option}/x: nothing can be made in {self.control}; name", said)
 
     def test_open_directory(self) -> None:
-        """A directory that everybody may write to is a warning, unless it is sticky like /tmp."""
+        """A directory that others may write to is an error, unless it is sticky like /tmp."""
         self.place.chmod(0o777)
-        said = self.check(options=(self.option,))
-        self.assertIn(f"warning  {self.option}: everybody may write to {self.place}, and", said)
-        self.assertIn(f"chmod o-w {self.place}", said)
+        said = self.check(options=(self.option,), good=False)
+        self.assertIn(f"error    {self.option}: Others may write to {self.place} (mode 0777)", said)
+        self.assertIn(f"chmod go-w {self.place}", said)
         self.place.chmod(0o1777)
         self.assertIn(f"ok       {self.option}\n", self.check(options=(self.option,)))
 

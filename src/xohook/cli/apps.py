@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from xohook import judged
 from xohook.cli.findings import Finding, error, ok, warning
 from xohook.errors import StartError
 from xohook.frozen import refuse_frozen
@@ -82,11 +83,13 @@ def _directory_findings(place: str, directory: Path) -> Iterator[Finding]:
         return
     if not stat.S_ISDIR(mode) or not os.access(directory, os.W_OK | os.X_OK):
         yield error(f"{place}: nothing can be made in {directory}; name another path")
-    elif mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        yield warning(
-            f"{place}: everybody may write to {directory}, and put a socket of their own in its "
-            f"place; run: chmod o-w {directory}"
-        )
+        return
+    try:
+        os.close(judged.open_directory(directory, os.geteuid(), shared=True))
+    except StartError as refused:
+        yield error(f"{place}: {refused}")
+    except OSError as hidden:
+        yield error(f"{place}: {directory}: {hidden.strerror}; name another path")
 
 
 def _is_in_the_way(path: Path) -> bool:

@@ -51,7 +51,7 @@ def authentication(settings: Settings) -> Iterator[Finding]:
     if own is not None and not os.path.lexists(own):
         yield ok(f"{own}: not there yet; the first start makes it")
     elif own is not None or settings.secret_file is not None:
-        yield _secrets(own or settings.secret_file or Path())
+        yield _secrets(settings, own or settings.secret_file or Path())
     if settings.token_file is not None:
         yield _tokens(settings.token_file)
     yield _name(settings)
@@ -76,7 +76,7 @@ def served_certificate(settings: Settings, now: datetime) -> tuple[Finding, byte
     elif not any(map(os.path.lexists, files)):
         return ok(f"{files[0]}: not there yet; the first start makes it"), None
     try:
-        pair = certificate.read(*files, now)
+        pair = certificate.read(*files, now, os.geteuid() if own else None)
     except StartError as unusable:
         if own:
             return warning(f"{unusable} (or start the agent, which makes a new one)"), None
@@ -113,9 +113,9 @@ def _directory(option: str, directory: Path) -> Finding:
     return ok(place)
 
 
-def _secrets(path: Path) -> Finding:
+def _secrets(settings: Settings, path: Path) -> Finding:
     try:
-        secrets = credentials.read_lines(path)
+        secrets = credentials.read_secrets(settings, os.geteuid())
     except StartError as unusable:
         return error(str(unusable))
     if min(map(len, secrets)) < _SHORT_SECRET:
@@ -138,7 +138,7 @@ def _name(settings: Settings) -> Finding:
     if settings.vm is not None:
         return ok(f"vm = {settings.vm}")
     try:
-        kept = credentials.kept_name(settings.state_directory)
+        kept = credentials.kept_name(settings.state_directory, os.geteuid())
         if kept is not None:
             return ok(f"vm: {kept}, kept from the first start")
         return ok(f"vm: {credentials.host_name()}, the host's, from the first start on")

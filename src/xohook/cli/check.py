@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import click
 
-from xohook import config
+from xohook import config, trusted
 from xohook.cli import addresses, apps, belongings, earlier, options, programs, stillness, trials
 from xohook.cli.findings import Finding, error, ok
 from xohook.errors import ConfigurationError
@@ -46,6 +46,7 @@ def _examine(file: Path) -> Iterator[Finding]:
         yield from (error(str(mistake)) for mistake in wrong.mistakes)
         return
     yield ok(f"{settings.path}: read")
+    yield from (error(problem) for problem in trusted.problems(file, os.geteuid()))
     yield from _examine_machine(settings, datetime.now(timezone.utc))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from xohook import lock
+from xohook import lock, state_lock
 from xohook.cli.findings import Finding, error, ok
-from xohook.errors import RecordError
+from xohook.errors import XohookError
 from xohook.record import Record
 from xohook.settings import Settings
 from xohook.stamp import Stamp
@@ -25,12 +25,19 @@ def examine(settings: Settings, *, is_alone: bool) -> Iterator[Finding]:
             yield _readable(left)
     if lock.is_held(settings.runtime_directory):
         yield _held(settings, is_alone)
+        return
+    other = state_lock.holder(settings.state_directory)
+    if other is not None:
+        yield error(
+            f"state_directory = {settings.state_directory}: process {other} is an agent with "
+            "another runtime_directory that uses it; stop that one, or name another directory here"
+        )
 
 
 def _readable(left: Record | Stamp) -> Finding:
     try:
         left.read()
-    except RecordError as unusable:
+    except XohookError as unusable:
         return error(str(unusable))
     return ok(f"{left.path}: can be read")
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import attrs
 import click
 
-from xohook import config, credentials, host, places, ports
+from xohook import config, credentials, host, judged, places, ports
 from xohook.auth import Credentials
 from xohook.cli import options, toml
 from xohook.errors import XohookError
@@ -102,8 +102,9 @@ def compose(settings: Settings, known: Credentials | None, addresses: list[str])
 def _load(settings: Settings) -> Credentials | None:
     if "peer" in settings.authenticate:
         return None
-    places.prepare(settings.state_directory, os.geteuid())
-    return credentials.load(settings)
+    user = judged.user_of(settings.state_directory, os.geteuid())
+    places.prepare(settings.state_directory, user)
+    return credentials.load(settings, user)
 
 
 def _uses_bearer(settings: Settings) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xohook.errors import RecordError
@@ -26,6 +26,28 @@ _KINDS: Mapping[str, Any] = {
     "scripts": Scripts,
     "session": Session,
 }
+
+_LONGEST_TIMEOUT = 600.0
+"""Seconds: what ``thaw_timeout`` may be at the most (docs/configuration.rst)."""
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
+_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "begun": _are_texts,
+    "command": lambda value: bool(value) and _are_texts(value),
+    "directory": lambda value: isinstance(value, str),
+    "environment": lambda value: isinstance(value, dict) and _are_texts([*value.values()]),
+    "thaw": lambda value: value is None or (bool(value) and _are_texts(value)),
+    "timeout": lambda value: isinstance(value, int | float) and 0 <= value <= _LONGEST_TIMEOUT,
+}
+"""What the values are that several kinds owe, however the record was edited."""
+
+
+def _is_any(_: object) -> bool:
+    return True
 
 
 def make(reactor: IProcessReactor, settings: ParticipantSettings) -> Participant:
@@ -53,9 +75,12 @@ def revive(reactor: IProcessReactor, entry: Entry) -> Participant:
     :raises RecordError: where the record's entry cannot be understood.
     """
     try:
+        for option, value in entry.owed.items():
+            if not _SHAPES.get(option, _is_any)(value):
+                raise ValueError(f"{option}: {value}")
         kind = _KINDS[entry.name.partition(":")[0]]
         participant: Participant = kind.from_record(reactor, entry.name, entry.owed)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecordError(
             f"the record's entry of {entry.name} cannot be understood: thaw it by hand, and"
             " take it out of the record, which lies in the runtime directory"

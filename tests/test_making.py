@@ -1,0 +1,47 @@
+"""Tests for :mod:`xohook.participants.making`: what an edited record's entry may say."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xohook.errors import RecordError
+from xohook.participants.making import revive
+from xohook.record import Entry
+
+PROGRAM: dict[str, Any] = {"timeout": 5.0, "account": None, "directory": "/", "environment": {}}
+COMMAND: dict[str, Any] = {**PROGRAM, "thaw": ["true"]}
+SCRIPTS: dict[str, Any] = {**PROGRAM, "begun": ["a"]}
+
+
+class ReviveTests(SynchronousTestCase):
+    """A value that no agent writes is refused before anything is run with it."""
+
+    def test_good(self) -> None:
+        """What an agent writes is taken."""
+        for name, owed in (("command:it", COMMAND), ("scripts:it", SCRIPTS)):
+            self.assertEqual(revive(mock.Mock(), Entry(name, 40, owed, {})).name, name)
+
+    def test_wrong(self) -> None:
+        """All else is told with the participant's name."""
+        wrong: tuple[dict[str, Any], ...] = (
+            {"thaw": "true"},
+            {"thaw": [1]},
+            {"thaw": []},
+            {"begun": [[]]},
+            {"timeout": -1},
+            {"timeout": 1e300},
+            {"timeout": "5"},
+            {"directory": None},
+            {"environment": []},
+            {"environment": {"a": 1}},
+            {"account": 1},
+            {"account": {"name": "x"}},
+        )
+        for change in wrong:
+            name, owed = ("scripts:it", SCRIPTS) if "begun" in change else ("command:it", COMMAND)
+            entry = Entry(name, 40, {**owed, **change}, {})
+            error = self.assertRaises(RecordError, revive, mock.Mock(), entry)
+            self.assertIn(f"entry of {name} cannot be understood", str(error))
