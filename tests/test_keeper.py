@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
+from tests.pressing import writer_of
 from xohook.answers import Answer, Requester
 from xohook.course import Course
 from xohook.disk import Disk
@@ -42,7 +43,8 @@ class KeeperTestCase(SynchronousTestCase):
 
     def keep(self, *actors: Actor) -> Keeper:
         reactor = cast(IProcessReactor, self.clock)
-        disk = Disk(Stamp(self.state_directory), WaitingLog(), execute)
+        stamp = Stamp(self.state_directory)
+        disk = Disk(self.clock, stamp, WaitingLog(), writer_of(stamp.path))
         return Keeper(
             reactor, self.record, Strays(), Limits(50.0, 120.0), actors, self.taking_part, disk
         )

@@ -44,6 +44,7 @@ FLOORS = {
     "xohook.logs": 1,
     "xohook.mounts": 1,
     "xohook.options": 1,
+    "xohook.output": 1,
     "xohook.participants": 1,
     "xohook.places": 1,
     "xohook.ports": 1,
@@ -55,6 +56,7 @@ FLOORS = {
     "xohook.systemd": 1,
     "xohook.tls": 1,
     "xohook.values": 1,
+    "xohook.writing": 1,
     # Windows as they happen.
     "xohook.apps": 2,
     "xohook.disk": 2,

@@ -64,6 +64,18 @@ class Stamp:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "stamp.json"
 
+    def encode(self, window: str, time: float, at_rest: Sequence[Entry]) -> bytes:
+        """Tell what is to be in the file.
+
+        :param window: the window's id.
+        :param time: when it opened, in seconds since the epoch.
+        :param at_rest: the participants that are frozen.
+        :return: the whole content.
+        """
+        kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
+        impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
+        return json.dumps({"version": VERSION, **attrs.asdict(impression)}).encode()
+
     def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
         """Put the stamp on the disk, and wait for the disk.
 
@@ -72,11 +84,8 @@ class Stamp:
         :param at_rest: the participants that are frozen.
         :raises RecordError: where it cannot be written.
         """
-        kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
-        impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
-        values = {"version": VERSION, **attrs.asdict(impression)}
         try:
-            write_private(self.path, json.dumps(values).encode(), lasting=True)
+            write_private(self.path, self.encode(window, time, at_rest), lasting=True)
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 
