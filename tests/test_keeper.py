@@ -668,8 +668,8 @@ class EndTests(KeeperTestCase):
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        lifted: list[Stamp] = []
-        self.patch(Stamp, "lift", lifted.append)
+        lifted: list[Disk] = []
+        self.patch(Disk, "lift", lifted.append)
         keeper.post_sync(self.requester())
         a.is_stuck = True
         a.fail(ParticipantError("no answer"))
@@ -683,7 +683,7 @@ class EndTests(KeeperTestCase):
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        self.patch(Stamp, "lift", lambda _: 1 / 0)
+        self.patch(Disk, "lift", lambda _: 1 / 0)
         keeper.post_sync(self.requester())
         a.do()
         self.assertEqual(self.statuses, [200, 500])
