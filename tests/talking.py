@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.defer import execute
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from tests.pressing import writer_of
 from xohook.answers import Answer, Requester
 from xohook.apps import Apps
 from xohook.control import Control, ControlChannel
@@ -243,6 +243,7 @@ class Scene:
         self.record = Record(directory)
         self.apps = Apps(self.clock, apps)
         self.strays = Strays()
+        stamp = Stamp(directory)
         self.keeper = Keeper(
             cast(IProcessReactor, self.clock),
             self.record,
@@ -250,7 +251,7 @@ class Scene:
             Limits(BUDGET, LIMIT),
             participants,
             self.apps.participants,
-            Disk(Stamp(directory), WaitingLog(), execute),
+            Disk(self.clock, stamp, WaitingLog(), writer_of(stamp.path)),
         )
         self.problems: list[str] = []
         self.reloads = 0

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor, Frozen
+from tests.pressing import writer_of
 from xohook.answers import Answer, Requester
 from xohook.course import Course
 from xohook.disk import Disk
@@ -42,7 +43,8 @@ class KeeperTestCase(SynchronousTestCase):
 
     def keep(self, *actors: Actor) -> Keeper:
         reactor = cast(IProcessReactor, self.clock)
-        disk = Disk(Stamp(self.state_directory), WaitingLog(), execute)
+        stamp = Stamp(self.state_directory)
+        disk = Disk(self.clock, stamp, WaitingLog(), writer_of(stamp.path))
         return Keeper(
             reactor, self.record, Strays(), Limits(50.0, 120.0), actors, self.taking_part, disk
         )
@@ -666,12 +668,8 @@ class EndTests(KeeperTestCase):
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        lifted: list[Stamp] = []
-
-        def lift(stamp: Stamp) -> None:
-            lifted.append(stamp)
-
-        self.patch(Stamp, "lift", lift)
+        lifted: list[Disk] = []
+        self.patch(Disk, "lift", lifted.append)
         keeper.post_sync(self.requester())
         frozen = a.unthawed = Frozen()
         a.fail(ParticipantError("no answer"))
@@ -725,7 +723,7 @@ class EndTests(KeeperTestCase):
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        self.patch(Stamp, "lift", lambda _: 1 / 0)
+        self.patch(Disk, "lift", lambda _: 1 / 0)
         keeper.post_sync(self.requester())
         a.do()
         self.assertEqual(self.statuses, [200, 500])

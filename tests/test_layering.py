@@ -46,6 +46,7 @@ FLOORS = {
     "xohook.logs": 1,
     "xohook.mounts": 1,
     "xohook.options": 1,
+    "xohook.output": 1,
     "xohook.participants": 1,
     "xohook.places": 1,
     "xohook.ports": 1,
@@ -60,6 +61,7 @@ FLOORS = {
     "xohook.tls": 1,
     "xohook.trusted": 1,
     "xohook.values": 1,
+    "xohook.writing": 1,
     # Windows as they happen.
     "xohook.apps": 2,
     "xohook.disk": 2,

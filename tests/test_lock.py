@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,7 +23,8 @@ class LockTests(SynchronousTestCase):
         """A second one is refused with what to do."""
         lock(self.directory)
         error = self.assertRaises(StartError, lock, self.directory)
-        expected = f"another agent is running with the runtime directory {self.directory}: stop it"
+        who = f"another agent (process {os.getpid()})"
+        expected = f"{who} is running with the runtime directory {self.directory}: stop it"
         self.assertIn(expected, str(error))
 
     def test_left_file(self) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
+from tests.pressing import writer_of
 from xohook.disk import Disk
 from xohook.errors import ParticipantError
 from xohook.logs import WaitingLog
@@ -55,9 +54,9 @@ class OrderTestCase(SynchronousTestCase):
         self.state_directory.mkdir()
         self.stamp = Stamp(self.state_directory)
 
-    def aside(self, work: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Do what waits for the disk, and note it with what the stamp says then."""
-        done = execute(work, *arguments)
+    def ask(self, word: str, *content: bytes) -> Deferred[str]:
+        """Do what the writer would do, and note it with what the stamp says then."""
+        done = writer_of(self.stamp.path)(word, *content)
         said = self.stamp.read()
         names = " ".join(entry.name for entry in said.at_rest) if said else "off"
         self.stage.append(f"stamp: {names}".rstrip())
@@ -73,7 +72,7 @@ class OrderTestCase(SynchronousTestCase):
             if actor.stills:
                 actor.need_preparing()
         steps = [Step(actor, Clock(), lambda: None) for actor in self.actors.values()]
-        disk = Disk(self.stamp, NotedLog(self.stage), self.aside)
+        disk = Disk(Clock(), self.stamp, NotedLog(self.stage), self.ask)
         return Order("w1", 1234.5, steps, disk, UnthawedSet(Clock(), lambda: None))
 
     def freeze(self, order: Order) -> Deferred[None]:

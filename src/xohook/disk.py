@@ -3,48 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger, LogPublisher
 
 from xohook.errors import RecordError
 from xohook.logs import WaitingLog
 from xohook.record import Entry
 from xohook.stamp import Stamp
 
+LIFT_WAITS = 2.0
+"""Seconds for which a thaw waits until the stamp is removed. A disk that needs longer removes it
+later; with :data:`xohook.writing.END_WAITS` it makes the five seconds of ``docs/operation.rst``."""
+
 
 class Disk:
     """The stamp and the log of one agent.
 
+    :param reactor: the clock.
     :param stamp: the stamp in the state directory.
     :param log: the log that waits.
-    :param aside: does work that waits for a disk beside the reactor, one piece after the other.
+    :param ask: gives an order to the writer of the stamp, see
+        :meth:`xohook.writing.DiskWriter.ask`.
     """
 
     _log = Logger()
 
-    def __init__(self, stamp: Stamp, log: WaitingLog, aside: Callable[..., Deferred[Any]]) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        stamp: Stamp,
+        log: WaitingLog,
+        ask: Callable[..., Deferred[str]],
+    ) -> None:
+        self._reactor = reactor
         self._stamp = stamp
         self._waiting_log = log
-        self._aside = aside
+        self._ask = ask
+
+    def attach(self, publisher: LogPublisher) -> None:
+        """Take the place of a publisher's observers, so that the log can be held back.
+
+        :param publisher: the publisher.
+        """
+        self._waiting_log.attach(publisher)
 
     async def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
         """Put the stamp on the disk, or a new one over the old.
+
+        It waits for as long as the disk does not answer. Cancelled, it leaves the order to the
+        writer, which carries it out before any later one.
 
         :param window: the window's id.
         :param time: when it opened, in seconds since the epoch.
         :param at_rest: the participants that are frozen.
         :raises RecordError: where it cannot be written.
         """
-        await self._aside(self._stamp.press, window, time, at_rest)
+        late = self._reactor.callLater(LIFT_WAITS, self._tell_waiting)
+        try:
+            problem = await self._ask("press", self._stamp.encode(window, time, at_rest))
+        finally:
+            if late.active():
+                late.cancel()
+        if problem:
+            raise RecordError(f"cannot write the stamp {self._stamp.path}: {problem}")
 
     async def lift(self) -> None:
-        """Take the stamp off the disk; where that fails, the log tells."""
-        try:
-            await self._aside(self._stamp.lift)
-        except RecordError as error:
-            self._log.error("{error}", error=error)
+        """Take the stamp off the disk, and wait :data:`LIFT_WAITS` at most; a failure is logged."""
+        waiting: Deferred[None] = Deferred()
+
+        def give_up() -> None:
+            self._tell_waiting()
+            waiting.callback(None)
+
+        late = self._reactor.callLater(LIFT_WAITS, give_up)
+
+        def lifted(problem: str) -> None:
+            if problem:
+                path = self._stamp.path
+                self._log.error("cannot remove the stamp {path}: {why}", path=path, why=problem)
+            if late.active():
+                late.cancel()
+                waiting.callback(None)
+
+        self._ask("lift").addCallback(lifted)
+        await waiting
 
     def hold_back(self) -> None:
         """Let nothing be written to any disk."""
@@ -53,3 +97,11 @@ class Disk:
     def let_out(self) -> None:
         """Write what has waited."""
         self._waiting_log.let_out()
+
+    def _tell_waiting(self) -> None:
+        self._log.warn(
+            "the disk has not answered for {seconds:g} s: the stamp {path} waits for it; see"
+            " whether its filesystem is frozen, full or failing",
+            seconds=LIFT_WAITS,
+            path=self._stamp.path,
+        )

@@ -6,14 +6,12 @@ import signal
 import socket
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogPublisher
 
 from xohook import __version__, certificate, config, credentials, listening, systemd, trusted
@@ -26,7 +24,6 @@ from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
 from xohook.frozen import refuse_frozen
 from xohook.keeper import Keeper
-from xohook.logs import WaitingLog
 from xohook.methods import Methods
 from xohook.options import LAST_ORDER
 from xohook.participants import Participant
@@ -37,7 +34,6 @@ from xohook.recovery import Recovered
 from xohook.refusals import Refusals
 from xohook.settings import FilesystemSettings, Settings
 from xohook.site import HookSite
-from xohook.stamp import Stamp
 from xohook.systemd import Inherited
 from xohook.tls import ServerTLS
 from xohook.web import make_root
@@ -65,7 +61,7 @@ class Agent(Service):
     :param settings: the configuration.
     :param record: the record of the runtime directory.
     :param recovered: what the start has recovered of an earlier run.
-    :param stamp: the stamp of the state directory.
+    :param disk: the stamp of the state directory, and the log.
     :param inherited: the sockets that systemd has opened.
     :param environ: the environment.
     :raises StartError: where something is missing that cannot be made.
@@ -79,7 +75,7 @@ class Agent(Service):
         settings: Settings,
         record: Record,
         recovered: Recovered,
-        stamp: Stamp,
+        disk: Disk,
         inherited: Inherited,
         environ: Mapping[str, str],
     ) -> None:
@@ -90,10 +86,7 @@ class Agent(Service):
         self._unthawed = recovered.unthawed
         self._environ = environ
         self._tls = ServerTLS(*_certificate_files(settings), _now())
-        self._waiting_log = WaitingLog()
-        # One thread: what is written to the disk is written in order.
-        reactor.suggestThreadPoolSize(1)
-        aside = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        self._disk = disk
         self._apps = Apps(reactor, settings.apps, _last_wish(settings))
         self._keeper = Keeper(
             reactor,
@@ -102,7 +95,7 @@ class Agent(Service):
             _limits(settings),
             _participants(reactor, settings),
             self._apps.participants,
-            Disk(stamp, self._waiting_log, aside),
+            disk,
         )
         room = make_room(has_control=settings.control is not None)
         self._root = make_root(self._keeper, _gate(settings), Refusals(reactor))
@@ -136,7 +129,7 @@ class Agent(Service):
     def startService(self) -> None:
         """Begin to answer, and say so."""
         super().startService()
-        self._waiting_log.attach(globalLogPublisher)
+        self._disk.attach(globalLogPublisher)
         self._keeper.adopt(self._unthawed)
         signal.signal(signal.SIGHUP, self._hang_up)
         self._renewal = self._reactor.callLater(RENEWAL_CHECK, self._renew)

@@ -72,6 +72,22 @@ class Stamp:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "stamp.json"
 
+    def encode(self, window: str, time: float, at_rest: Sequence[Entry]) -> bytes:
+        """Tell what is to be in the file.
+
+        :param window: the window's id.
+        :param time: when it opened, in seconds since the epoch.
+        :param at_rest: the participants that are frozen.
+        :return: the whole content.
+        :raises RecordError: where it would be longer than a stamp that is read again.
+        """
+        kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
+        impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
+        try:
+            return stored.encode({"version": VERSION, **attrs.asdict(impression)})
+        except OSError as error:
+            raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
+
     def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
         """Put the stamp on the disk, and wait for the disk.
 
@@ -80,11 +96,9 @@ class Stamp:
         :param at_rest: the participants that are frozen.
         :raises RecordError: where it cannot be written.
         """
-        kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
-        impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
-        values = {"version": VERSION, **attrs.asdict(impression)}
+        data = self.encode(window, time, at_rest)
         try:
-            write_private(self.path, stored.encode(values), lasting=True)
+            write_private(self.path, data, lasting=True)
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 

@@ -12,17 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
+from twisted.application.service import MultiService
 from twisted.internet import reactor
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from xohook import __version__, config, places, systemd, trusted
+from xohook.disk import Disk
 from xohook.errors import ConfigurationError, XohookError
-from xohook.lock import lock
+from xohook.lock import Lock, lock
+from xohook.logs import WaitingLog
+from xohook.output import Output, Target
 from xohook.record import Record
 from xohook.recovery import Recovered, recover
 from xohook.service import Agent
 from xohook.stamp import Stamp
 from xohook.state_lock import StateLock
+from xohook.writing import DiskWriter
 
 COLLECTED_AFTER = 50_000
 """New objects after which Python looks for garbage: with its own 700 it would go through all that
@@ -54,30 +61,101 @@ class Options(usage.Options):
         # It asks for the configuration to be read again; a start reads it anyway.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.path = Path(self["config"]).absolute()
+        self.output: Output | None = None
         with _told(()):
+            if self.parent is not None:
+                # Before the thaws: from here on nothing that is said can hold them up.
+                self.output = Output(main(), Target.of(self.parent))
             # By the process's number, which changes when twistd goes into the background.
             self.inherited = systemd.inherited(os.environ, os.getpid())
             self.found = _recover(self.path)
 
 
-def makeService(options: Options) -> Agent:
+class Started(MultiService):
+    """The agent, and what keeps step with twistd around it.
+
+    :param options: the command line, parsed.
+    :param agent: the agent.
+    """
+
+    def __init__(self, options: Options, agent: Agent) -> None:
+        super().__init__()
+        self._output = options.output
+        self._lock = options.found.lock
+        agent.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Have twistd write the log by way of the writer.
+
+        :param parent: the application.
+        """
+        if self._output is not None:
+            parent.setComponent(ILogObserver, self._output.observer())
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Follow twistd into the background, and open the listening sockets."""
+        self._lock.sign()
+        if self._output is not None:
+            self._output.leave_terminal()
+        super().privilegedStartService()
+
+
+def makeService(options: Options) -> Started:
     """Make the agent.
 
     :param options: the command line, parsed.
     :return: the service.
     :raises SystemExit: with what was wrong, where, and what to do.
     """
-    # A stepped clock must change no deadline; Twisted's reactor goes by the time of day.
-    main = cast(Any, reactor)
-    main.seconds = time.monotonic
     gc.set_threshold(COLLECTED_AFTER, 20, 20)
-    record, stamp, recovered, state_lock = options.found
-    with _told(recovered.problems):
+    found = options.found
+    with _told(found.recovered.problems):
+        if options.output is not None:
+            options.output.check()
         settings = config.load(options.path, environ=os.environ)
         trusted.examine(options.path, os.environ)
         places.prepare(settings.state_directory, os.geteuid())
-        state_lock.take()
-        return Agent(main, settings, record, recovered, stamp, options.inherited, os.environ)
+        found.state_lock.take()
+        writer = DiskWriter(main(), str(found.stamp.path))
+        agent = Agent(
+            main(),
+            settings,
+            found.record,
+            found.recovered,
+            Disk(main(), found.stamp, WaitingLog(), writer.ask),
+            options.inherited,
+            os.environ,
+        )
+        return Started(options, agent)
+
+
+def main() -> Any:
+    """Give the reactor that twistd runs.
+
+    :return: the reactor, with a monotonic clock: a stepped one must change no deadline.
+    """
+    chosen = cast(Any, reactor)
+    chosen.seconds = time.monotonic
+    return chosen
+
+
+@attrs.frozen
+class Found:
+    """What a start has found.
+
+    :param lock: the lock of the runtime directory.
+    :param state_lock: the lock of the state directory.
+    :param record: the record in it.
+    :param stamp: the stamp of the state directory.
+    :param recovered: what has come of the thaws that were owed.
+    """
+
+    lock: Lock
+    state_lock: StateLock
+    record: Record
+    stamp: Stamp
+    recovered: Recovered
 
 
 @contextmanager
@@ -91,7 +169,7 @@ def _told(before: Iterable[str]) -> Iterator[None]:
         raise SystemExit("\n".join([*before, f"xohook: {error}"])) from None
 
 
-def _recover(path: Path) -> tuple[Record, Stamp, Recovered, StateLock]:
+def _recover(path: Path) -> Found:
     state, runtime = config.locate_directories(path, environ=os.environ)
     record, stamp = Record(runtime), Stamp(state)
     if not any(os.path.exists(each) for each in (path, record.path, stamp.path)):  # noqa: PTH110 - it answers where Path.exists() raises.
@@ -101,7 +179,7 @@ def _recover(path: Path) -> tuple[Record, Stamp, Recovered, StateLock]:
     # yet: what makes it would hang on a filesystem that is still frozen.
     places.prepare(runtime, os.geteuid())
     places.judge(state, os.geteuid())
-    lock(runtime)
+    locked = lock(runtime)
     state_lock = StateLock(state, os.geteuid())
     state_lock.take()
-    return record, stamp, recover(record, stamp), state_lock
+    return Found(locked, state_lock, record, stamp, recover(record, stamp))

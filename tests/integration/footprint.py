@@ -43,13 +43,40 @@ class Footprint:
 
 
 def children(pid: int) -> list[int]:
-    """List a process's children.
+    """List a process's children, without the writers that an agent has all the time.
 
     :param pid: the process's number.
     :return: their numbers; children of children are not among them.
     """
+    return [child for child in _children(pid) if not _is_writer(child)]
+
+
+def writers(pid: int, task: str = "") -> list[int]:
+    """List an agent's writers.
+
+    :param pid: the agent's number.
+    :param task: what they do, the first word; all where it is not given.
+    :return: their numbers.
+    """
+    word = f"\0{task}\0".encode() if task else b""
+    return [child for child in _children(pid) if _is_writer(child) and word in _words(child)]
+
+
+def _children(pid: int) -> list[int]:
     threads = (Path("/proc") / str(pid) / "task").iterdir()
     return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def _is_writer(pid: int) -> bool:
+    return b"\0xohook.guards.writer\0" in _words(pid)
+
+
+def _words(pid: int) -> bytes:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        # It has ended meanwhile.
+        return b""
 
 
 def _kilobytes(path: Path, field: str) -> int:

@@ -282,7 +282,7 @@ class RefusedStartTests(LifeTestCase):
         )
         self.assertEqual(
             self.refused(second),
-            "xohook: another agent is running with the runtime directory"
+            f"xohook: another agent (process {first.pid}) is running with the runtime directory"
             f" {first.runtime_directory}: stop it, or give this one a runtime_directory of its"
             " own\n",
         )
