@@ -24,6 +24,7 @@ FLOORS = {
     "xohook.ini": 0,
     "xohook.inputs": 0,
     "xohook.settings": 0,
+    "xohook.outputs": 0,
     "xohook.strays": 0,
     "xohook.text": 0,
     "xohook.window": 0,

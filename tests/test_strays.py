@@ -4,7 +4,64 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xohook.strays import LIFETIME, MOST, Stray, Strays
+from xohook.strays import LIFETIME, MOST, Stray, Strays, Whose, is_same, may_be_same, whose
+
+A, B = "192.0.2.1", "192.0.2.2"
+A6, B6 = "2001:db8::1", "2001:db8::2"
+
+
+class SourceTests(SynchronousTestCase):
+    """Whether two requests are one requester's."""
+
+    def test_is_same(self) -> None:
+        """An address is the same in any form; all who have none come through one socket."""
+        self.assertTrue(is_same(A, A))
+        self.assertTrue(is_same(A, f"::ffff:{A}"))
+        self.assertTrue(is_same(A6, "2001:DB8:0::1"))
+        self.assertTrue(is_same("a local socket", "a local socket"))
+        self.assertFalse(is_same(A, B))
+        self.assertFalse(is_same(A, A6))
+        self.assertFalse(is_same(A, "a local socket"))
+
+    def test_may_be_same(self) -> None:
+        """Only two addresses of one family are surely two requesters'."""
+        for source, other in ((A, A), (A, A6), (A6, B), (A, ""), ("a local socket", A6)):
+            self.assertTrue(may_be_same(source, other), (source, other))
+            self.assertTrue(may_be_same(other, source), (source, other))
+        for source, other in ((A, B), (A6, B6), (A, f"::ffff:{B}")):
+            self.assertFalse(may_be_same(source, other), (source, other))
+
+
+class WhoseTests(SynchronousTestCase):
+    """Whose a ``/post-sync`` is that comes while a window is open."""
+
+    def assert_whose(self, owing: list[str], expected: list[str], meant: Whose) -> None:
+        """Judge one from A where the window is owed, and others are expected, from these."""
+        strays = Strays(tuple(Stray("w", True, 600.0, source) for source in expected))
+        self.assertIs(whose(A, owing, strays.possible(A, 0.0)), meant, (owing, expected))
+
+    def test_present(self) -> None:
+        """It is the window's where its address owes one and no expected one can be its."""
+        for owing, expected in (([A], []), ([B, A], [B]), ([A6, A], []), ([A], [B, B])):
+            self.assert_whose(owing, expected, Whose.PRESENT)
+
+    def test_earlier(self) -> None:
+        """It is not the window's where nothing owed can be its, and something expected can."""
+        for owing, expected in (([], []), ([], [A]), ([B], [A]), ([B], [A6]), ([B], [B, ""])):
+            self.assert_whose(owing, expected, Whose.EARLIER)
+
+    def test_unclear(self) -> None:
+        """Anything else is not clear."""
+        for owing, expected in (
+            ([A], [A]),
+            ([A], [A6]),
+            ([A], [""]),
+            ([A6], []),
+            ([B], []),
+            ([B], [B]),
+            (["a local socket"], []),
+        ):
+            self.assert_whose(owing, expected, Whose.UNCLEAR)
 
 
 class StraysTests(SynchronousTestCase):
@@ -14,26 +71,49 @@ class StraysTests(SynchronousTestCase):
         """One is expected for ten minutes, and no longer."""
         self.assertEqual(LIFETIME, 10 * 60)
         strays = Strays()
-        strays.expect("w1", True, 5.0)
-        self.assertEqual(strays.present(604.5), (Stray("w1", True, 605.0),))
+        strays.expect("w1", True, 5.0, A)
+        self.assertEqual(strays.present(604.5), (Stray("w1", True, 605.0, A),))
         self.assertEqual(strays.present(605.0), ())
-        self.assertIsNone(strays.take(605.0))
+        self.assertEqual(strays.take(A, 605.0), ())
 
-    def test_first_expected_first(self) -> None:
-        """The one that was expected first is taken first, and each once."""
-        strays = Strays((Stray("w0", True, 100.0),))
-        strays.expect("w1", False, 1.0)
-        strays.expect("w1", True, 1.0)
-        taken = [strays.take(2.0) for _ in range(4)]
-        self.assertEqual(
-            [stray and (stray.window, stray.answered) for stray in taken],
-            [("w0", True), ("w1", False), ("w1", True), None],
-        )
+    def test_latest_is_taken(self) -> None:
+        """Of several the one with the latest deadline goes, and each once."""
+        strays = Strays((Stray("w2", True, 300.0), Stray("w1", True, 100.0)))
+        strays.expect("w3", True, 1.0)
+        left = []
+        while strays.take(A, 2.0):
+            left.append([each.window for each in strays.present(2.0)])
+        self.assertEqual(left, [["w2", "w1"], ["w1"], []])
+
+    def test_what_it_may_be(self) -> None:
+        """What is told are all that it may be, also those that stay; others' are left alone."""
+        strays = Strays(tuple(Stray(each, True, 100.0, each) for each in (A, B, A6, "")))
+        self.assertEqual([each.window for each in strays.take(A, 1.0)], [A, A6, ""])
+        self.assertEqual([each.window for each in strays.present(1.0)], [B, A6, ""])
+
+    def test_own_address_first(self) -> None:
+        """Of several with one deadline that of the same address goes."""
+        strays = Strays((Stray("w1", True, 100.0, A6), Stray("w2", True, 100.0, A)))
+        strays.take(A6, 1.0)
+        self.assertEqual([each.window for each in strays.present(1.0)], ["w2"])
+
+    def test_stands_for_the_other(self) -> None:
+        """What stays may have been answered, and come from where, the one that went did."""
+        strays = Strays((Stray("w1", False, 100.0, A), Stray("w2", True, 200.0, B)))
+        strays.take(A6, 1.0)
+        self.assertEqual(strays.present(1.0), (Stray("w1", True, 100.0, ""),))
+
+    def test_another_requesters(self) -> None:
+        """One that cannot be what went stays what it is."""
+        left = Stray("w1", False, 100.0, B)
+        strays = Strays((left, Stray("w2", True, 200.0, A)))
+        strays.take(A, 1.0)
+        self.assertEqual(strays.present(1.0), (left,))
 
     def test_old_one_is_not_taken(self) -> None:
-        """One whose time is up makes way for the one behind it."""
+        """One whose time is up is not one that it may be."""
         strays = Strays((Stray("w0", True, 100.0), Stray("w1", False, 200.0)))
-        self.assertEqual(strays.take(100.0), Stray("w1", False, 200.0))
+        self.assertEqual(strays.take(A, 100.0), (Stray("w1", False, 200.0),))
 
     def test_most(self) -> None:
         """Of more than are kept the last ones are."""
@@ -45,4 +125,4 @@ class StraysTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """With none expected there is none to take."""
-        self.assertEqual((Strays().present(0.0), Strays().take(0.0)), ((), None))
+        self.assertEqual((Strays().present(0.0), Strays().take(A, 0.0)), ((), ()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.window_course import BUDGET, LIMIT, Scene, holding
-from xohook.strays import Stray
 
 
 class OwedTests(SynchronousTestCase):
@@ -78,37 +77,6 @@ class OwedTests(SynchronousTestCase):
         scene = holding("A")
         scene.gone("A")
         self.assertEqual((scene.events(), scene.debts()), ([], (1, ())))
-
-
-class StrayTests(SynchronousTestCase):
-    """A ``/post-sync`` that may be another window's."""
-
-    def test_ambiguous(self) -> None:
-        """While a stray is expected, a ``/post-sync`` ends the hold as not synced.
-
-        It hears 500 and clears no stray: that window's own is expected now too.
-        """
-        stray = Stray("w0", False, 600.0)
-        scene = holding("A", strays=(stray,))
-        scene.post_sync("P")
-        scene.done()
-        why = "a /post-sync may have been another window's"
-        self.assertEqual(scene.events(), ["thaw ambiguous", f"closed ambiguous; {why}", "P 500"])
-        self.assertEqual([each.window for each in scene.debts()[1]], ["w0", "w1"])
-
-    def test_forgotten(self) -> None:
-        """After ten minutes a stray is expected no more."""
-        scene = holding("A", strays=(Stray("w0", True, 10.0),))
-        scene.wait(10)
-        scene.post_sync("P")
-        self.assertEqual(scene.events(), ["thaw synced"])
-
-    def test_first_expected_first(self) -> None:
-        """With no window open each takes the one that was expected first."""
-        scene = Scene(strays=(Stray("w1", False, 600.0), Stray("w2", True, 600.0)))
-        for name in ("P", "Q", "R"):
-            scene.post_sync(name)
-        self.assertEqual(scene.events(), ["P 200", "Q 500", "R 200"])
 
 
 class RehearsalTests(SynchronousTestCase):

@@ -18,6 +18,12 @@ BUDGET = 50.0
 LIMIT = 120.0
 """Seconds of hold limit in a scene."""
 
+MIDNIGHT = 1772323200.0
+"""The time of day at which a scene begins: 2026-03-01 00:00:00 UTC, in seconds since the epoch."""
+
+UNKNOWN = "a local socket"
+"""The source of whoever comes from no address."""
+
 
 class NotedWork:
     """A :class:`~xohook.course.Work` that notes what it is asked for, and holds it to its order.
@@ -127,7 +133,12 @@ class Scene:
         self.strays = Strays(strays)
         self.windows_opened = 0
         self.course = Course(
-            self.clock, self.work, Limits(BUDGET, LIMIT), self._new_id, self.strays
+            self.clock,
+            self.work,
+            Limits(BUDGET, LIMIT),
+            self._new_id,
+            self.strays,
+            lambda: MIDNIGHT + self.clock.seconds(),
         )
         self.windows = new_windows(self.course)
         self.answers: dict[str, Answer] = {}
@@ -162,19 +173,21 @@ class Scene:
         window = self.course.window
         return window.owed if window else 0, self.strays.present(self.clock.seconds())
 
-    def sync(self, name: str) -> None:
+    def sync(self, name: str, source: str = UNKNOWN) -> None:
         """Have somebody ask for ``/sync``.
 
         :param name: who it is, in the notes; each name asks once.
+        :param source: where it comes from.
         """
-        self.windows.sync(self._requester(name))
+        self.windows.sync(self._requester(name, source))
 
-    def post_sync(self, name: str) -> None:
+    def post_sync(self, name: str, source: str = UNKNOWN) -> None:
         """Have somebody ask for ``/post-sync``.
 
         :param name: who it is, in the notes; each name asks once.
+        :param source: where it comes from.
         """
-        self.windows.post_sync(self._requester(name))
+        self.windows.post_sync(self._requester(name, source))
 
     def rehearse(self, name: str, hold: float) -> None:
         """Have somebody ask for a rehearsal.
@@ -240,7 +253,15 @@ class Scene:
         self.windows_opened += 1
         return f"w{self.windows_opened}"
 
-    def _requester(self, name: str) -> Requester:
+    def unanswered(self) -> list[str]:
+        """Tell which ``/sync`` still wait for their answer.
+
+        :return: their names.
+        """
+        names = {id(each): name for name, each in self._requesters.items()}
+        return [names[id(each)] for each in self.course.unanswered()]
+
+    def _requester(self, name: str, source: str = "") -> Requester:
         def deliver(answer: Answer) -> None:
             assert name not in self.answers, f"{name} was answered twice"
             # Whoever reads the record after this answer must know what the answer promised.
@@ -251,7 +272,7 @@ class Scene:
             self.then.get(name, lambda: None)()
 
         assert name not in self._requesters, f"{name} has asked already"
-        self._requesters[name] = Requester(name, deliver)
+        self._requesters[name] = Requester(source or name, deliver)
         return self._requesters[name]
 
 

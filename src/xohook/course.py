@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +12,7 @@ from twisted.logger import Logger
 
 from xohook.answers import Answer, Outcome, Requester
 from xohook.inputs import Windows
-from xohook.strays import Strays
+from xohook.strays import Stray, Strays, Whose, is_same, whose
 from xohook.work import Limits, Opened, Work
 
 _log = Logger()
@@ -33,9 +34,11 @@ class Course:
     :param limits: the times that bound a window.
     :param new_id: makes the id of a new window.
     :param strays: the ``/post-sync`` that are still expected.
+    :param time_of_day: tells the time of day, in seconds since the epoch.
     :param window: the present window.
     :param queue: the ``/sync`` requesters that wait for a window of their own.
-    :param late: the ``/post-sync`` requesters that wait for the thaw of a window that is over.
+    :param late: the ``/post-sync`` requesters that wait for the thaw of a window that is over, each
+        with the strays that its request may be.
     """
 
     clock: IReactorTime
@@ -43,9 +46,10 @@ class Course:
     limits: Limits
     new_id: Callable[[], str]
     strays: Strays
+    time_of_day: Callable[[], float]
     window: Opened | None = None
     queue: list[Requester] = field(default_factory=list)
-    late: list[Requester] = field(default_factory=list)
+    late: list[tuple[Requester, tuple[Stray, ...]]] = field(default_factory=list)
 
     @property
     def open(self) -> Opened:
@@ -94,36 +98,79 @@ class Course:
                 self.limits.freeze_budget, inputs._overdue, requester
             )
 
-    def expect(self, count: int, answered: bool) -> None:
-        """Expect so many ``/post-sync`` beyond the present window.
+    def expect(self, sources: Iterable[str], answered: bool) -> None:
+        """Expect a ``/post-sync`` beyond the present window for each of these ``/sync``.
 
-        :param count: how many.
-        :param answered: whether their ``/sync`` had been answered 200.
+        :param sources: where each came from.
+        :param answered: whether they had been answered 200.
         """
         window = self.window.id if self.window else "none"
-        for _ in range(count):
-            self.strays.expect(window, answered, self.clock.seconds())
+        for source in sources:
+            self.strays.expect(window, answered, self.clock.seconds(), source)
 
-    def has_strays(self) -> bool:
-        """Tell whether a ``/post-sync`` that comes now may be another window's.
+    def whose(self, source: str) -> Whose:
+        """Tell whose a ``/post-sync`` is that comes during the hold.
 
-        :return: whether any stray is expected.
+        :param source: where it came from.
+        :return: whose it is.
         """
-        return bool(self.strays.present(self.clock.seconds()))
+        possible = self.strays.possible(source, self.clock.seconds())
+        return whose(source, self.open.owing, possible)
 
-    def take_stray(self) -> Answer:
-        """Take the ``/post-sync`` that was expected first: one has come.
+    def settle(self, source: str) -> None:
+        """Take a ``/post-sync`` that is without doubt the present window's.
 
-        :return: what to say to it.
+        :param source: where it came from.
         """
-        stray = self.strays.take(self.clock.seconds())
-        if stray is None:
-            return Answer(status=200)
-        self.work.save()
-        if not stray.answered:
-            return Answer(status=200, window=stray.window, state="ended")
-        line = f"window {stray.window} had ended before: do not trust this snapshot"
-        return Answer(status=500, window=stray.window, state="ended", lines=(line,))
+        owing = self.open.owing
+        owing.remove(next(each for each in owing if is_same(source, each)))
+
+    def explain_doubt(self, source: str) -> str:
+        """Say why a ``/post-sync`` is not without doubt the present window's, and what to do.
+
+        :param source: where it came from.
+        :return: a line.
+        """
+        now = self.clock.seconds()
+        possible = self.strays.possible(source, now)
+        if not possible:
+            return (
+                f"a /post-sync came from {source}, and the /sync that it belongs to did not: do not"
+                " trust this snapshot; see that each requester always comes from one address"
+                " (an IP address in the URL, in place of a name, keeps it to one)"
+            )
+        end = self.time_of_day() + max(each.until for each in possible) - now
+        return (
+            f"a /post-sync from {source} may have been that of {_name_windows(possible)}, which had"
+            " ended before: do not trust this snapshot; take another one after"
+            f" {datetime.fromtimestamp(end, timezone.utc):%H:%M:%S} UTC, when that /post-sync is no"
+            " longer expected"
+        )
+
+    def take_stray(self, source: str) -> tuple[Stray, ...]:
+        """Expect one ``/post-sync`` less: one has come that is not the present window's.
+
+        :param source: where it came from.
+        :return: the strays that it may be.
+        """
+        possible = self.strays.take(source, self.clock.seconds())
+        if possible:
+            self.work.save()
+        return possible
+
+    def answer_stray(self, possible: tuple[Stray, ...]) -> Answer:
+        """Put the answer to a ``/post-sync`` into words that is not the present window's.
+
+        :param possible: the strays that it may be.
+        :return: the answer: 500 where the snapshot may have been taken after a thaw.
+        """
+        if not possible:
+            return self.says(200)
+        answered = [each for each in possible if each.answered]
+        if not answered:
+            return Answer(status=200, window=possible[-1].window, state="ended")
+        line = f"{_name_windows(answered)} had ended before: do not trust this snapshot"
+        return Answer(status=500, window=answered[-1].window, state="ended", lines=(line,))
 
     def says(self, status: int, *lines: str, hold: float | None = None) -> Answer:
         """Put an answer about the present window into words, as the window is now.
@@ -146,7 +193,12 @@ class Course:
         """
         for requester in requesters:
             self.forget(requester)
-            requester.deliver(answer)
+            try:
+                requester.deliver(answer)
+            except Exception:  # noqa: BLE001 - the others must have their answers all the same.
+                _log.failure(
+                    "cannot answer {source}: a fault of xohook itself", source=requester.source
+                )
 
     def forget(self, requester: Requester) -> None:
         """Bound the time of this requester no more.
@@ -167,7 +219,7 @@ class Course:
             if requester in waiting:
                 waiting.remove(requester)
                 self.forget(requester)
-                self.expect(1, answered=False)
+                self.expect([requester.source], answered=False)
                 self.work.save()
                 return True
         return False
@@ -223,22 +275,22 @@ class Course:
         """Answer those who wait for a freeze that has failed, before its thaw is over."""
         window = self.open
         waiting, window.waiting = window.waiting, []
-        self.expect(len(waiting), answered=False)
+        self.expect(_sources(waiting), answered=False)
         self.work.save()
         self.deliver(waiting, self.says(500, *window.lines))
 
-    def admit(self, inputs: Windows, count: int) -> Answer:
-        """Let so many ``/sync`` requesters have their snapshots: each owes a ``/post-sync``.
+    def admit(self, inputs: Windows, requesters: Sequence[Requester]) -> Answer:
+        """Let these ``/sync`` requesters have their snapshots: each owes a ``/post-sync``.
 
         :param inputs: the machine, which is told when the hold's time is up.
-        :param count: how many.
+        :param requesters: whoever asked.
         :return: the answer for each of them.
         """
         window = self.open
         if not window.answered:
             window.first_answer = self.clock.seconds()
-        window.owed += count
-        window.answered += count
+        window.owing += _sources(requesters)
+        window.answered += len(requesters)
         self.hold_for(inputs, min(self.limits.hold_limit, self.most_left()))
         self.work.save()
         return self.says(200, hold=self.limits.hold_limit)
@@ -269,19 +321,22 @@ class Course:
             self.next_flush(inputs)
         return was_waiting
 
-    def end_hold(self, outcome: Outcome, *lines: str) -> None:
+    def end_hold(self, outcome: Outcome, *lines: str, taken_by: Requester | None = None) -> None:
         """Begin the thaw; what has not come is expected, and who was too late to join waits.
 
         :param outcome: how the window ends, unless a thaw fails.
         :param lines: why it is not synced.
+        :param taken_by: who sent the ``/post-sync`` that ends the hold and may be any window's.
         """
         window = self.open
         if window.flushing:
             self.work.cancel("the hold has ended")
         self.queue = [*window.flushing, *window.joining, *self.queue]
         window.flushing, window.joining = [], []
-        self.expect(window.owed, answered=True)
-        window.owed = 0
+        self.expect(window.owing, answered=True)
+        window.owing = []
+        if taken_by is not None:
+            self.strays.take(taken_by.source, self.clock.seconds())
         self.begin_thaw(outcome, *lines)
 
     def begin_thaw(self, outcome: Outcome, *lines: str) -> None:
@@ -317,7 +372,7 @@ class Course:
             lines=window.lines,
         )
         waiting, window.waiting = window.waiting, []
-        self.expect(len(waiting), answered=False)
+        self.expect(_sources(waiting), answered=False)
         self.window = None
         self.work.save()
         self.work.closed(end)
@@ -328,3 +383,12 @@ class Course:
             self.deliver(waiting, attrs.evolve(end, status=refusal))
 
         return deliver
+
+
+def _sources(requesters: Iterable[Requester]) -> list[str]:
+    return [requester.source for requester in requesters]
+
+
+def _name_windows(strays: Iterable[Stray]) -> str:
+    windows = dict.fromkeys(stray.window for stray in strays)
+    return " or ".join(f"window {window}" for window in windows)

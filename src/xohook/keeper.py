@@ -84,7 +84,7 @@ class Keeper:
     ) -> None:
         self._reactor = reactor
         self._record = record
-        self._course = Course(reactor, self, limits, new_window_id, strays)
+        self._course = Course(reactor, self, limits, new_window_id, strays, time.time)
         self._windows = new_windows(self._course)
         self._participants = tuple(participants)
         self._apps = apps
@@ -388,6 +388,8 @@ class Keeper:
                 window=present.id if present else None,
                 waiting=len(course.unanswered()),
                 owed=present.owed if present else 0,
+                waiting_from=tuple(each.source for each in course.unanswered()),
+                owed_from=tuple(present.owing) if present else (),
                 entries=tuple(
                     each
                     for each in (*self._order.entries(), *self._unthawed.entries())

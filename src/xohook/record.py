@@ -8,12 +8,12 @@ Times in it are those of the monotonic clock, which all processes of one boot sh
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs.validators import instance_of, optional
+from attrs.validators import deep_iterable, instance_of, optional
 
 from xohook import judged, stored
 from xohook.errors import RecordError
@@ -25,6 +25,8 @@ VERSION = 1
 
 _HIGHEST_PID = 2**22
 """The highest that a process can have (proc(5), ``pid_max``)."""
+
+_SOURCES = deep_iterable(instance_of(str))
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -65,6 +67,11 @@ class Entry:
         return bool(self.owed or self.process)
 
 
+def _as_tuple(sources: Sequence[str]) -> tuple[str, ...]:
+    """JSON knows lists alone."""
+    return tuple(sources)
+
+
 @attrs.frozen(kw_only=True)
 class State:
     """All that the record tells.
@@ -72,6 +79,8 @@ class State:
     :param window: the id of the present window; None where none is open.
     :param waiting: how many ``/sync`` wait for their answer.
     :param owed: how many ``/post-sync`` are owed to answers of 200.
+    :param waiting_from: where those that wait came from; empty in records of earlier versions.
+    :param owed_from: where those that owe came from; empty in records of earlier versions.
     :param entries: the participants that are not thawed.
     :param strays: the ``/post-sync`` expected from windows that have ended.
     """
@@ -79,6 +88,8 @@ class State:
     window: str | None = attrs.field(default=None, validator=optional(instance_of(str)))
     waiting: int = attrs.field(default=0, validator=instance_of(int))
     owed: int = attrs.field(default=0, validator=instance_of(int))
+    waiting_from: tuple[str, ...] = attrs.field(default=(), converter=_as_tuple, validator=_SOURCES)
+    owed_from: tuple[str, ...] = attrs.field(default=(), converter=_as_tuple, validator=_SOURCES)
     entries: tuple[Entry, ...] = ()
     strays: tuple[Stray, ...] = ()
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from itertools import chain, repeat
 from typing import Any, cast
 
 import attrs
@@ -69,9 +70,13 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
         problems, unthawed = debts.run(), debts.unthawed
     if state.window is not None:
         now = time.monotonic()
-        for answered, count in ((True, state.owed), (False, state.waiting)):
-            for _ in range(count):
-                strays.expect(state.window, answered, now)
+        for answered, count, sources in (
+            (True, state.owed, state.owed_from),
+            (False, state.waiting, state.waiting_from),
+        ):
+            # A record of an earlier version does not say where they came from.
+            for source, _ in zip(chain(sources, repeat("")), range(count), strict=False):
+                strays.expect(state.window, answered, now, source)
         _log.warn(
             "window {window} {outcome}",
             window=state.window,

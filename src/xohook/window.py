@@ -17,6 +17,8 @@ from twisted.logger import Logger
 from xohook.answers import Outcome, Requester
 from xohook.course import Course
 from xohook.inputs import Windows
+from xohook.outputs import safe
+from xohook.strays import Whose
 from xohook.work import Opened
 
 LINGER = 60.0
@@ -36,32 +38,33 @@ _stopped = _machine.state("stopped")
 # A window opens.
 
 
-@_idle.upon(Windows.sync).to(_freezing)
+@safe(_idle.upon(Windows.sync).to(_freezing))
 def _open_window(inputs: Windows, course: Course, requester: Requester) -> None:
     course.open_window(inputs, requester, Opened(course.new_id(), waiting=[requester]))
 
 
-@_idle.upon(Windows.rehearse).to(_freezing)
+@safe(_idle.upon(Windows.rehearse).to(_freezing))
 def _open_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
     window = Opened(course.new_id(), rehearser=requester, rehearsal=hold)
     course.open_window(inputs, requester, window)
 
 
-@_idle.upon(Windows.post_sync).loop()
+@safe(_idle.upon(Windows.post_sync).loop())
+@safe(_freezing.upon(Windows.post_sync).loop())
 def _take_stray(inputs: Windows, course: Course, requester: Requester) -> None:
-    answer = course.take_stray()
+    possible = course.take_stray(requester.source)
     _log.info(
         "/post-sync from {source}: {meaning}",
         source=requester.source,
-        meaning=f"window {answer.window} had ended before" if answer.window else "nothing to do",
+        meaning=f"window {possible[-1].window} had ended before" if possible else "nothing to do",
     )
-    course.deliver([requester], answer)
+    course.deliver([requester], course.answer_stray(possible))
 
 
 # The freeze, which every requester shares.
 
 
-@_freezing.upon(Windows.sync).loop()
+@safe(_freezing.upon(Windows.sync).loop())
 def _share(inputs: Windows, course: Course, requester: Requester) -> None:
     course.open.waiting.append(requester)
     course.await_answer(inputs, requester)
@@ -73,16 +76,7 @@ def _share(inputs: Windows, course: Course, requester: Requester) -> None:
     course.work.save()
 
 
-@_freezing.upon(Windows.post_sync).loop()
-def _leave_freeze_alone(inputs: Windows, course: Course, requester: Requester) -> None:
-    if course.has_strays():
-        answer = course.says(500, "it may belong to a window that had ended before")
-    else:
-        answer = course.says(200)
-    course.deliver([requester], answer)
-
-
-@_freezing.upon(Windows.gone).loop()
+@safe(_freezing.upon(Windows.gone).loop())
 def _leave_freeze(inputs: Windows, course: Course, requester: Requester) -> None:
     window = course.open
     if requester is window.rehearser:
@@ -94,36 +88,36 @@ def _leave_freeze(inputs: Windows, course: Course, requester: Requester) -> None
         inputs._deserted()
 
 
-@_freezing.upon(Windows._deserted).to(_thawing)
+@safe(_freezing.upon(Windows._deserted).to(_thawing))
 def _cancel(inputs: Windows, course: Course) -> None:
     why = "the requester closed its connection"
     course.begin_thaw(Outcome.CANCELLED, why, *course.work.cancel(why))
 
 
-@_freezing.upon(Windows._overdue).to(_thawing)
+@safe(_freezing.upon(Windows._overdue).to(_thawing))
 def _run_out_of_budget(inputs: Windows, course: Course, requester: Requester) -> None:
     course.begin_thaw(Outcome.FAILED, *course.work.cancel("the freeze budget is used up"))
     course.answer_failed_freeze()
 
 
-@_freezing.upon(Windows.freeze_failed).to(_thawing)
+@safe(_freezing.upon(Windows.freeze_failed).to(_thawing))
 def _undo(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
     course.begin_thaw(Outcome.FAILED, *lines)
 
 
-@_freezing.upon(Windows.let_go).to(_thawing)
+@safe(_freezing.upon(Windows.let_go).to(_thawing))
 def _break_freeze(inputs: Windows, course: Course, line: str) -> None:
     course.work.cancel("another participant has let go")
     course.begin_thaw(Outcome.BROKEN, line)
 
 
-@_freezing.upon(Windows.frozen).to(_holding)
+@safe(_freezing.upon(Windows.frozen).to(_holding))
 def _hold(inputs: Windows, course: Course) -> None:
     window = course.open
     window.state = "holding"
     if window.waiting:
         waiting, window.waiting = window.waiting, []
-        course.deliver(waiting, course.admit(inputs, len(waiting)))
+        course.deliver(waiting, course.admit(inputs, waiting))
         return
     course.hold_rehearsal(inputs)
 
@@ -131,7 +125,7 @@ def _hold(inputs: Windows, course: Course) -> None:
 # The hold, which others may join.
 
 
-@_holding.upon(Windows.sync).loop()
+@safe(_holding.upon(Windows.sync).loop())
 def _join(inputs: Windows, course: Course, requester: Requester) -> None:
     window = course.open
     course.await_answer(inputs, requester)
@@ -156,45 +150,46 @@ def _join(inputs: Windows, course: Course, requester: Requester) -> None:
         course.next_flush(inputs)
 
 
-@_holding.upon(Windows.flushed).loop()
+@safe(_holding.upon(Windows.flushed).loop())
 def _admit_joined(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
     window = course.open
     joined, window.flushing = window.flushing, []
     if lines:
-        course.expect(len(joined), answered=False)
+        course.expect((each.source for each in joined), answered=False)
         course.work.save()
         answer = course.says(500, *lines)
     else:
-        answer = course.admit(inputs, len(joined))
+        answer = course.admit(inputs, joined)
     course.next_flush(inputs)
     course.deliver(joined, answer)
 
 
-@_holding.upon(Windows.post_sync).loop()
+@safe(_holding.upon(Windows.post_sync).loop())
 def _count_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
     window = course.open
-    if course.has_strays():
+    whose = course.whose(requester.source)
+    if whose is Whose.EARLIER:
+        _take_stray(inputs, course, requester)
+    elif whose is Whose.UNCLEAR:
         inputs._ambiguous_post_sync(requester)
-    elif not window.owed:
-        course.deliver([requester], course.says(200))
     elif window.owed == 1 and not window.joining and not window.flushing:
         inputs._last_post_sync(requester)
     else:
-        window.owed -= 1
+        course.settle(requester.source)
         course.hold_at_most(inputs, LINGER)
         course.work.save()
         course.deliver([requester], course.says(200))
 
 
-@_holding.upon(Windows._last_post_sync).to(_thawing)
+@safe(_holding.upon(Windows._last_post_sync).to(_thawing))
 def _end_synced(inputs: Windows, course: Course, requester: Requester) -> None:
     window = course.open
-    window.owed = 0
+    course.settle(requester.source)
     window.closing.append(requester)
     course.begin_thaw(Outcome.SYNCED)
 
 
-@_holding.upon(Windows._all_came).to(_thawing)
+@safe(_holding.upon(Windows._all_came).to(_thawing))
 def _end_when_all_came(inputs: Windows, course: Course) -> None:
     if course.open.answered:
         course.begin_thaw(Outcome.SYNCED)
@@ -202,13 +197,14 @@ def _end_when_all_came(inputs: Windows, course: Course) -> None:
         course.begin_thaw(Outcome.FAILED, "who joined the rehearsal could not be served")
 
 
-@_holding.upon(Windows._ambiguous_post_sync).to(_thawing)
+@safe(_holding.upon(Windows._ambiguous_post_sync).to(_thawing))
 def _end_ambiguous(inputs: Windows, course: Course, requester: Requester) -> None:
     course.open.closing.append(requester)
-    course.end_hold(Outcome.AMBIGUOUS, "a /post-sync may have been another window's")
+    why = course.explain_doubt(requester.source)
+    course.end_hold(Outcome.AMBIGUOUS, why, taken_by=requester)
 
 
-@_holding.upon(Windows._limit_passed).to(_thawing)
+@safe(_holding.upon(Windows._limit_passed).to(_thawing))
 def _expire(inputs: Windows, course: Course) -> None:
     window = course.open
     if window.owed:
@@ -219,22 +215,22 @@ def _expire(inputs: Windows, course: Course) -> None:
         course.end_hold(Outcome.EXPIRED, "the hold ended before who joined it was served")
 
 
-@_holding.upon(Windows._rehearsed).to(_thawing)
+@safe(_holding.upon(Windows._rehearsed).to(_thawing))
 def _end_rehearsal(inputs: Windows, course: Course) -> None:
     course.begin_thaw(Outcome.REHEARSED)
 
 
-@_holding.upon(Windows.let_go).to(_thawing)
+@safe(_holding.upon(Windows.let_go).to(_thawing))
 def _break_hold(inputs: Windows, course: Course, line: str) -> None:
     course.end_hold(Outcome.BROKEN, line)
 
 
-@_holding.upon(Windows._deserted).to(_thawing)
+@safe(_holding.upon(Windows._deserted).to(_thawing))
 def _cancel_rehearsal(inputs: Windows, course: Course) -> None:
     course.begin_thaw(Outcome.CANCELLED, "who rehearsed went away")
 
 
-@_holding.upon(Windows.gone).loop()
+@safe(_holding.upon(Windows.gone).loop())
 def _leave_hold(inputs: Windows, course: Course, requester: Requester) -> None:
     window = course.open
     if requester is window.rehearser:
@@ -246,7 +242,7 @@ def _leave_hold(inputs: Windows, course: Course, requester: Requester) -> None:
         course.leave_hold(inputs, requester)
 
 
-@_holding.upon(Windows._overdue).loop()
+@safe(_holding.upon(Windows._overdue).loop())
 def _give_up_join(inputs: Windows, course: Course, requester: Requester) -> None:
     if course.leave_hold(inputs, requester):
         course.deliver([requester], course.says(500, "the freeze budget is used up"))
@@ -255,25 +251,25 @@ def _give_up_join(inputs: Windows, course: Course, requester: Requester) -> None
 # The thaw, which nothing stops.
 
 
-@_thawing.upon(Windows.sync).loop()
+@safe(_thawing.upon(Windows.sync).loop())
 def _wait_for_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
     course.queue.append(requester)
     course.await_answer(inputs, requester)
     course.work.save()
 
 
-@_thawing.upon(Windows.post_sync).loop()
+@safe(_thawing.upon(Windows.post_sync).loop())
 def _wait_with_stray(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.late.append(requester)
+    course.late.append((requester, course.take_stray(requester.source)))
 
 
-@_thawing.upon(Windows.gone).loop()
-@_stopping.upon(Windows.gone).loop()
+@safe(_thawing.upon(Windows.gone).loop())
+@safe(_stopping.upon(Windows.gone).loop())
 def _leave_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
     course.let_leave(requester)
 
 
-@_thawing.upon(Windows._overdue).loop()
+@safe(_thawing.upon(Windows._overdue).loop())
 def _answer_before_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
     if requester in course.open.waiting:
         course.answer_failed_freeze()
@@ -281,43 +277,45 @@ def _answer_before_thaw(inputs: Windows, course: Course, requester: Requester) -
         course.deliver([requester], course.says(500, "the window before it was not thawed in time"))
 
 
-@_thawing.upon(Windows.thawed).to(_idle)
+@safe(_thawing.upon(Windows.thawed).to(_idle))
 def _close_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
     deliver = course.close(lines)
     late, course.late = course.late, []
     queue, course.queue = course.queue, []
-    for requester in late:
-        inputs.post_sync(requester)
     for requester in queue:
         inputs.sync(requester)
     # Last, so that whoever comes back with its next request has its turn after those.
     deliver()
+    for requester, possible in late:
+        # The window may have left strays since.
+        possible = possible or course.take_stray(requester.source)
+        course.deliver([requester], course.answer_stray(possible))
 
 
 # The administrator's end of a window.
 
 
-@_freezing.upon(Windows.thaw_now).to(_thawing)
+@safe(_freezing.upon(Windows.thaw_now).to(_thawing))
 def _stop_this_freeze(inputs: Windows, course: Course, requester: Requester) -> None:
     why = f"ended by {requester.source}"
     course.open.closing.append(requester)
     course.begin_thaw(Outcome.STOPPED, why, *course.work.cancel(why))
 
 
-@_holding.upon(Windows.thaw_now).to(_thawing)
+@safe(_holding.upon(Windows.thaw_now).to(_thawing))
 def _stop_this_hold(inputs: Windows, course: Course, requester: Requester) -> None:
     course.open.closing.append(requester)
     course.end_hold(Outcome.STOPPED, f"ended by {requester.source}")
 
 
-@_thawing.upon(Windows.thaw_now).loop()
-@_stopping.upon(Windows.thaw_now).loop()
+@safe(_thawing.upon(Windows.thaw_now).loop())
+@safe(_stopping.upon(Windows.thaw_now).loop())
 def _await_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
     course.open.closing.append(requester)
 
 
-@_idle.upon(Windows.thaw_now).loop()
-@_stopped.upon(Windows.thaw_now).loop()
+@safe(_idle.upon(Windows.thaw_now).loop())
+@safe(_stopped.upon(Windows.thaw_now).loop())
 def _nothing_to_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
     course.deliver([requester], course.says(200))
 
@@ -325,61 +323,60 @@ def _nothing_to_thaw(inputs: Windows, course: Course, requester: Requester) -> N
 # The end.
 
 
-@_idle.upon(Windows.stop).to(_stopped)
+@safe(_idle.upon(Windows.stop).to(_stopped))
 def _stop_idle(inputs: Windows, course: Course) -> None:
     course.work.stopped()
 
 
-@_freezing.upon(Windows.stop).to(_stopping)
+@safe(_freezing.upon(Windows.stop).to(_stopping))
 def _stop_freeze(inputs: Windows, course: Course) -> None:
     why = "the agent is shutting down"
     course.begin_thaw(Outcome.STOPPED, why, *course.work.cancel(why))
 
 
-@_holding.upon(Windows.stop).to(_stopping)
+@safe(_holding.upon(Windows.stop).to(_stopping))
 def _stop_hold(inputs: Windows, course: Course) -> None:
     course.end_hold(Outcome.STOPPED, "the agent is shutting down")
 
 
-@_stopping.upon(Windows.thawed).to(_stopped)
+@safe(_stopping.upon(Windows.thawed).to(_stopped))
 def _close_last_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
     late, course.late = course.late, []
-    for requester in late:
-        _refuse_post_sync(inputs, course, requester)
+    course.deliver((requester for requester, _ in late), course.says(503))
     queue, course.queue = course.queue, []
-    course.expect(len(queue), answered=False)
+    course.expect((each.source for each in queue), answered=False)
     deliver = course.close(lines, refusal=503)
     deliver()
     course.deliver(queue, course.says(503))
     course.work.stopped()
 
 
-@_stopping.upon(Windows._overdue).loop()
+@safe(_stopping.upon(Windows._overdue).loop())
 def _refuse_overdue(inputs: Windows, course: Course, requester: Requester) -> None:
     if course.let_leave(requester):
         course.deliver([requester], course.says(503))
 
 
-@_stopping.upon(Windows.sync).loop()
-@_stopped.upon(Windows.sync).loop()
+@safe(_stopping.upon(Windows.sync).loop())
+@safe(_stopped.upon(Windows.sync).loop())
 def _refuse_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.expect(1, answered=False)
+    course.expect([requester.source], answered=False)
     course.work.save()
     course.deliver([requester], course.says(503))
 
 
-@_stopping.upon(Windows.post_sync).loop()
-@_stopped.upon(Windows.post_sync).loop()
+@safe(_stopping.upon(Windows.post_sync).loop())
+@safe(_stopped.upon(Windows.post_sync).loop())
 def _refuse_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.take_stray()
+    course.take_stray(requester.source)
     course.deliver([requester], course.says(503))
 
 
-@_freezing.upon(Windows.rehearse).loop()
-@_holding.upon(Windows.rehearse).loop()
-@_thawing.upon(Windows.rehearse).loop()
-@_stopping.upon(Windows.rehearse).loop()
-@_stopped.upon(Windows.rehearse).loop()
+@safe(_freezing.upon(Windows.rehearse).loop())
+@safe(_holding.upon(Windows.rehearse).loop())
+@safe(_thawing.upon(Windows.rehearse).loop())
+@safe(_stopping.upon(Windows.rehearse).loop())
+@safe(_stopped.upon(Windows.rehearse).loop())
 def _refuse_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
     course.deliver([requester], course.says(503, "a window is open, or the agent is shutting down"))
 

@@ -79,7 +79,7 @@ class Opened:
     :param joining: those that wait for a flush of their own during the hold.
     :param flushing: those that the present flush is for.
     :param closing: the requesters that wait for its thaw: of ``/post-sync``, or of its end now.
-    :param owed: how many ``/post-sync`` its answers are owed.
+    :param owing: the source of each ``/sync`` that was answered 200 and owes its ``/post-sync``.
     :param answered: how many ``/sync`` have been answered 200.
     :param first_answer: when the first of them was, in seconds of the clock.
     :param rehearser: who asked for it as a rehearsal.
@@ -95,7 +95,7 @@ class Opened:
     joining: list[Requester] = attrs.Factory(list)
     flushing: list[Requester] = attrs.Factory(list)
     closing: list[Requester] = attrs.Factory(list)
-    owed: int = 0
+    owing: list[str] = attrs.Factory(list)
     answered: int = 0
     first_answer: float = 0.0
     rehearser: Requester | None = None
@@ -103,3 +103,8 @@ class Opened:
     end: IDelayedCall | None = None
     outcome: Outcome = Outcome.SYNCED
     lines: tuple[str, ...] = ()
+
+    @property
+    def owed(self) -> int:
+        """How many ``/post-sync`` its answers are owed."""
+        return len(self.owing)
