@@ -39,6 +39,7 @@ from xohook.site import HookSite
 from xohook.stamp import Stamp
 from xohook.strays import Strays
 from xohook.systemd import Inherited
+from xohook.text import counted
 from xohook.tls import ServerTLS
 from xohook.web import make_root
 from xohook.work import Limits
@@ -139,10 +140,10 @@ class Agent(Service):
         signal.signal(signal.SIGHUP, self._hang_up)
         self._renewal = self._reactor.callLater(RENEWAL_CHECK, self._renew)
         self._log.info(
-            "xohook {version} answers on {places}, with {count} participants",
+            "xohook {version} answers on {places}, with {participants}",
             version=__version__,
             places=listening.describe(self._ports),
-            count=len(self._settings.participants),
+            participants=_counted_participants(self._settings),
         )
         if self._settings.control is not None:
             self._log.info("apps register on {path}", path=str(self._settings.control))
@@ -179,7 +180,7 @@ class Agent(Service):
         self._apps.configure(settings.apps, _last_wish(settings))
         self._settings = settings
         self._set_patience(settings)
-        self._log.info("reloaded, with {count} participants", count=len(settings.participants))
+        self._log.info("reloaded, with {participants}", participants=_counted_participants(settings))
         return ()
 
     def _keep_fixed(self, settings: Settings) -> Settings:
@@ -288,6 +289,10 @@ def _gate(settings: Settings) -> Gate:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(settings.freeze_budget, settings.hold_limit)
+
+
+def _counted_participants(settings: Settings) -> str:
+    return counted(len(settings.participants), "participant")
 
 
 def _participants(reactor: IProcessReactor, settings: Settings) -> list[Participant]:

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from xohook.answers import Outcome
-from xohook.text import printable
+from xohook.text import counted, printable
 
 _GOOD = ("idle", *(outcome.value for outcome in Outcome if outcome.is_good))
 _PROBLEM_LENGTH = 1000
@@ -58,7 +58,7 @@ def lines(status: Told, now: float, user: Callable[[int], str]) -> Iterator[str]
     yield from problems(status)
     if status["absent"]:
         yield ""
-        yield f"{_counted(len(status['absent']), 'required app')} NOT REGISTERED, start:"
+        yield f"{counted(len(status['absent']), 'required app')} NOT REGISTERED, start:"
         yield from (f"{_GAP}{printable(name)}" for name in status["absent"])
     yield ""
     yield from participants(status)
@@ -74,7 +74,7 @@ def problems(told: Told) -> Iterator[str]:
     """
     if told["problems"]:
         yield ""
-        yield f"{_counted(len(told['problems']), 'problem')}:"
+        yield f"{counted(len(told['problems']), 'problem')}:"
         yield from (f"{_GAP}{printable(line, _PROBLEM_LENGTH)}" for line in told["problems"])
 
 
@@ -87,7 +87,7 @@ def participants(told: Told) -> Iterator[str]:
     found: Sequence[Told] = told["participants"]
     phases = Counter(printable(each["phase"]) for each in found)
     summary = ", ".join(f"{count} {phase}" for phase, count in phases.items())
-    yield f"{_counted(len(found), 'participant')}{': ' if found else ''}{summary}"
+    yield f"{counted(len(found), 'participant')}{': ' if found else ''}{summary}"
     rows = [
         (
             printable(each["name"]),
@@ -131,7 +131,7 @@ def _headline(status: Told) -> str:
 
 
 def _apps(apps: Sequence[Told], user: Callable[[int], str]) -> Iterator[str]:
-    yield f"{_counted(len(apps), 'app')} registered"
+    yield f"{counted(len(apps), 'app')} registered"
     rows = (
         (
             printable(app["name"]),
@@ -150,10 +150,6 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield (_GAP + _GAP.join(cells)).rstrip()
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
 
 
 def _moment(seconds: float) -> str:
