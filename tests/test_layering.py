@@ -67,6 +67,7 @@ FLOORS = {
     "xohook.control": 3,
     "xohook.listening": 3,
     "xohook.methods": 3,
+    "xohook.plain": 3,
     "xohook.refusals": 3,
     "xohook.reports": 3,
     "xohook.site": 3,

@@ -180,7 +180,9 @@ class Agent(Service):
         self._apps.configure(settings.apps, _last_wish(settings))
         self._settings = settings
         self._set_patience(settings)
-        self._log.info("reloaded, with {participants}", participants=_counted_participants(settings))
+        self._log.info(
+            "reloaded, with {participants}", participants=_counted_participants(settings)
+        )
         return ()
 
     def _keep_fixed(self, settings: Settings) -> Settings:
