@@ -36,6 +36,7 @@ FLOORS = {
     "xohook.control_socket": 1,
     "xohook.credentials": 1,
     "xohook.files": 1,
+    "xohook.frozen": 1,
     "xohook.guarding": 1,
     "xohook.host": 1,
     "xohook.identities": 1,

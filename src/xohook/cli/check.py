@@ -12,7 +12,17 @@ import attrs
 import click
 
 from xohook import config
-from xohook.cli import addresses, apps, belongings, earlier, options, programs, stillness, trials
+from xohook.cli import (
+    addresses,
+    apps,
+    belongings,
+    earlier,
+    mistakes,
+    options,
+    programs,
+    stillness,
+    trials,
+)
 from xohook.cli.findings import Finding, error, ok
 from xohook.errors import ConfigurationError
 from xohook.settings import Settings
@@ -50,6 +60,10 @@ def _examine(file: Path) -> Iterator[Finding]:
 
 
 def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
+    # First of all, for whatever touches one of these may hang.
+    yield from mistakes.frozen_now(settings.participants)
+    yield from mistakes.examine(config.read_sections(settings.path))
+    yield from mistakes.scripts(settings.participants)
     recipes = config.named_recipes(settings.path)
     for participant in settings.participants:
         found = list(programs.examine(participant))
