@@ -26,6 +26,7 @@ from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
 from xohook.keeper import Keeper
 from xohook.logs import WaitingLog
+from xohook.looking import StartLook
 from xohook.methods import Methods
 from xohook.mounts import refuse_frozen
 from xohook.options import LAST_ORDER
@@ -107,7 +108,9 @@ class Agent(Service):
         room = make_room(has_control=settings.control is not None)
         self._root = make_root(self._keeper, _gate(settings), Refusals(reactor))
         self._site = HookSite(self._root, reactor, Connections(room.hook))
-        methods = Methods(self._keeper, self._apps, self.reload)
+        self._start_look = StartLook(reactor, settings.path, environ)
+        self._keeper.watchers.append(self._start_look.changed)
+        methods = Methods(self._keeper, self._apps, self.reload, lambda: self._start_look.missing)
         self._control = Control(reactor, methods, self._apps, room.control)
         self._control_socket: socket.socket | None = None
         self._control_port: ControlPort | None = None
@@ -148,6 +151,7 @@ class Agent(Service):
         if self._settings.control is not None:
             self._log.info("apps register on {path}", path=str(self._settings.control))
         systemd.notify("READY=1", self._environ)
+        self._start_look.begin()
 
     def stopService(self) -> Deferred[None]:
         """Thaw what is frozen, then end.
@@ -180,6 +184,7 @@ class Agent(Service):
         self._apps.configure(settings.apps, _last_wish(settings))
         self._settings = settings
         self._set_patience(settings)
+        self._start_look.begin()
         self._log.info(
             "reloaded, with {participants}", participants=_counted_participants(settings)
         )
@@ -200,6 +205,7 @@ class Agent(Service):
             # It is being done; a second one would only make Twisted complain.
             signal.signal(number, signal.SIG_IGN)
         self._root.is_stopping = True
+        self._start_look.stop()
         if self._renewal is not None:
             self._renewal.cancel()
         await self._keeper.stop()

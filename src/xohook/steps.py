@@ -44,12 +44,15 @@ class Step:
     :param write: writes the record; raises :exc:`~xohook.errors.RecordError`.
     :param changed: is told of each change of the phase.
     :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
-        ``thawing``, ``thawed`` or ``stuck``.
+        ``thawing``, ``thawed``, ``stuck``, ``undone`` (it had begun, and was never frozen) or
+        ``done`` (there was nothing to thaw).
     :param freeze_problem: why it was not frozen; empty where nothing is known of that.
     :param thaw_problem: why it was not thawed; empty where nothing is known of that.
     :param seconds: how long its last phase took.
     :param output: the end of what it wrote in its last phase, or in the one that failed.
     :param process: its process, as the record names it; empty where none runs.
+    :param running: since when its present phase runs, by the clock, and for how many seconds it
+        may; None where none runs.
     """
 
     participant: Participant
@@ -62,6 +65,7 @@ class Step:
     seconds: float = 0.0
     output: bytes = b""
     process: Mapping[str, Any] = attrs.Factory(dict)
+    running: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -71,7 +75,7 @@ class Step:
     @property
     def may_hold(self) -> bool:
         """Whether there may be something to thaw."""
-        return self.participant.holds and self.phase not in ("waiting", "thawed")
+        return self.participant.holds and self.phase not in ("waiting", "thawed", "undone")
 
     def entry(self) -> Entry | None:
         """Tell what the record must hold of it.
@@ -112,7 +116,10 @@ class Step:
         :param outcome: how the window ends.
         """
         if not self.may_hold:
+            if self.phase == "frozen":
+                self._enter("done")
             return
+        was_frozen = self.phase in ("frozen", "stuck")
         await self._be_quiet()
         self._enter("thawing")
         timeout = self.participant.thaw_timeout
@@ -120,10 +127,11 @@ class Step:
         self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
         # A thaw that failed is the administrator's from now on, and not the next start's, unless
         # a disk is still: nothing may be written to it, and who comes next tries again.
-        self._enter("stuck" if self.participant.is_stuck else "thawed")
+        done = "thawed" if was_frozen else "undone"
+        self._enter("stuck" if self.participant.is_stuck else done)
         self._note_if_possible({})
         if not self.thaw_problem:
-            self._log_done(phase, "thawed")
+            self._log_done(phase, done)
             return
         _log.error(
             "window {window}: {name} NOT THAWED: {problem}",
@@ -167,6 +175,7 @@ class Step:
 
     async def _do(self, act: Callable[[], Deferred[Any]], timeout: float) -> str:
         begun = self.clock.seconds()
+        self.running = begun, timeout
         problem, output = "", b""
         is_ending = False
         try:
@@ -185,7 +194,7 @@ class Step:
             _log.failure("{name} met a fault of xohook itself", name=self.name)
             problem = f"a fault of xohook itself: {error!r}"
         finally:
-            self.seconds = self.clock.seconds() - begun
+            self.seconds, self.running = self.clock.seconds() - begun, None
         if not is_ending:
             self.process = {}
         if problem or not self.freeze_problem:

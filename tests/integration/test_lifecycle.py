@@ -456,7 +456,7 @@ class TwistdTests(LifeTestCase):
         self.assertEqual(agent.get("/sync").status, 200)
         child = self.programs.number("a-freeze.child")
         self.addCleanup(os.kill, child, signal.SIGKILL)
-        self.assertEqual(children(agent.pid), [])
+        eventually(lambda: not children(agent.pid), "nothing of the earlier run is left")
         agent.kill()
         agent.wait()
         agent.start()

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from xohook.cli.findings import Finding, error, ok, warning
 from xohook.errors import StartError
+from xohook.findings import Finding, error, ok, warning
 from xohook.mounts import refuse_frozen
 from xohook.settings import AppSettings, Settings
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from xohook import certificate, credentials, mounts, places
-from xohook.cli.findings import Finding, error, ok, warning
 from xohook.errors import StartError
+from xohook.findings import Finding, error, ok, warning
 from xohook.settings import Settings
 
 # What 96 random bits take in base64; a shorter one was chosen by hand, or might as well be.

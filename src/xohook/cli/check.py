@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import click
 
-from xohook import config
+from xohook import config, requirements
 from xohook.cli import (
     addresses,
     apps,
@@ -19,12 +19,11 @@ from xohook.cli import (
     earlier,
     mistakes,
     options,
-    programs,
     stillness,
     trials,
 )
-from xohook.cli.findings import Finding, error, ok
 from xohook.errors import ConfigurationError
+from xohook.findings import Finding, error, ok
 from xohook.settings import Settings
 
 
@@ -66,7 +65,7 @@ def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
     yield from mistakes.scripts(settings.participants)
     recipes = config.named_recipes(settings.path)
     for participant in settings.participants:
-        found = list(programs.examine(participant))
+        found = list(requirements.of_programs(participant))
         yield from found
         if participant.name in recipes and all(finding.level == "ok" for finding in found):
             yield trials.examine(participant, recipes[participant.name])

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from xohook import frozen, mounts
-from xohook.cli.findings import Finding, warning
 from xohook.errors import ParticipantError
+from xohook.findings import Finding, warning
 from xohook.ini import Entry, Section
 from xohook.kinds import KINDS
 from xohook.participants.scripts import find_scripts

@@ -10,8 +10,8 @@ import subprocess
 import attrs
 
 from xohook import recipes
-from xohook.cli.findings import Finding, error, ok
 from xohook.durations import format_duration
+from xohook.findings import Finding, error, ok
 from xohook.participants import Phase
 from xohook.participants.programs import Surroundings
 from xohook.recipes import Recipe
