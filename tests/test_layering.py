@@ -80,6 +80,7 @@ FLOORS = {
     "xohook.service": 4,
     # What is run from outside.
     "twisted.plugins.xohook_plugin": 5,
+    "xohook.__main__": 5,
     "xohook.cli": 5,
     "xohook.tap": 5,
 }

@@ -30,7 +30,7 @@ LONGEST_LINE = 64 * 1024
 
 _ROOT = str(Path(guards.__file__).parents[2])
 _START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); __import__(sys.argv[2], fromlist=['main']).main()"
+    "import sys; sys.path.append(sys.argv[1]); __import__(sys.argv[2], fromlist=['main']).main()"
 )
 
 

@@ -20,7 +20,8 @@ class MistakesTests(CommandTestCase):
         """Check a configuration with one section, which has no error."""
         self.configure(sections=section)
         lines = self.run_command("check").output.splitlines()
-        return [line for line in lines if line.startswith("warning")]
+        # Another program on this machine may have frozen a filesystem of its own.
+        return [line for line in lines if line.startswith("warning") and "frozen now" not in line]
 
     def test_one_shot_locks(self) -> None:
         """A lock in a client that ends is warned of, and the recipe to use instead is named."""
