@@ -15,7 +15,10 @@ run: $(VENV)/with-agent
 	@echo
 	@$(BIN)/xohook setup -c $(CONFIG)
 	@echo
-	@exec $(BIN)/twistd -n --pidfile= xohook -c $(CONFIG)
+# On a terminal the agent gets a process group of its own (set -m), and Control-C ends it and not
+# make, which would call that an error. twistd then ends by the signal itself, with status 130.
+	@if test -t 0; then set -m; fi; trap : INT; \
+		$(BIN)/twistd -n --pidfile= xohook -c $(CONFIG) || test $$? -eq 130
 
 test: $(VENV)/with-test
 	$(BIN)/python -m twisted.trial tests

@@ -130,7 +130,7 @@ class BearerTests(GateTestCase):
     def test_not_asked_for(self) -> None:
         """A right one does not suffice where ``authenticate`` leaves it out."""
         reason = self.refused(bearer("third"), methods=frozenset({"token"}))
-        self.assertEqual(reason, "no token in the URL")
+        self.assertEqual(reason, "an Authorization header, but authenticate does not list bearer")
 
 
 class TokenTests(GateTestCase):
@@ -172,7 +172,39 @@ class TokenTests(GateTestCase):
     def test_not_asked_for(self) -> None:
         """A right one does not suffice where ``authenticate`` leaves it out."""
         reason = self.refused(args=query(TOKEN), methods=frozenset({"bearer"}))
-        self.assertEqual(reason, "no Authorization header")
+        self.assertEqual(reason, "a token in the URL, but authenticate does not list token")
+
+
+class PresentedTests(GateTestCase):
+    """A refusal speaks of what was presented, and of nothing else."""
+
+    def test_token_alone(self) -> None:
+        """Of a tag with a wrong token nothing is said about a header that nobody sent."""
+        reason = self.refused(args=query("wrong"))
+        self.assertEqual(
+            reason, "a token that is not this VM's; 'xohook setup' prints the right tag"
+        )
+
+    def test_bearer_alone(self) -> None:
+        """Of a wrong header nothing is said about a token that nobody sent."""
+        self.assertEqual(self.refused(bearer("wrong")), "a Bearer that is none of the secrets")
+
+    def test_both(self) -> None:
+        """Where both are wrong, both are told."""
+        reason = self.refused(bearer("wrong"), query("wrong"))
+        self.assertIn("a Bearer that is none of the secrets; a token", reason)
+
+    def test_nothing(self) -> None:
+        """Where nothing was presented, the reason names what would do."""
+        self.assertEqual(
+            self.refused(), "no credential in it: no Authorization header and no token in the URL"
+        )
+        reason = self.refused(methods=frozenset({"token"}))
+        self.assertEqual(reason, "no credential in it: no token in the URL")
+
+    def test_other_name(self) -> None:
+        """A token for another name is told this VM's own name."""
+        self.assertIn("not this VM's name, web01", self.refused(args=query(TOKEN, "web02")))
 
 
 class AllowFromTests(GateTestCase):

@@ -18,6 +18,7 @@ def participant(name: str, phase: str, outcome: str = "ok", output: str = "") ->
         "phase": phase,
         "outcome": outcome,
         "seconds": 0.041207,
+        "limit": None,
         "output": output,
     }
 
@@ -31,12 +32,14 @@ def status(*participants: dict[str, Any], **members: Any) -> dict[str, Any]:
         "participants": list(participants),
         "version": "1.0",
         "pid": 7,
+        "started": OPENED - 30_000,
         "open": False,
         "opened": None,
         "left": None,
         "apps": [],
         "absent": [],
         "unthawed": [],
+        "missing": [],
     }
     return idle | members
 
@@ -67,7 +70,7 @@ class LinesTests(SynchronousTestCase):
             described(holding),
             [
                 "HOLDING window w1 for 1m42s more",
-                "agent 1.0, process 7",
+                "agent 1.0, process 7, for 8h21m",
                 "the window opened at 2026-03-01 02:00:00 UTC, 1m00s ago",
                 "",
                 "1 problem:",
@@ -93,7 +96,7 @@ class LinesTests(SynchronousTestCase):
         unthawed = {"name": "filesystem:data", "mounts": ["/srv"], "problem": "no answer"}
         still = "MAY STILL BE FROZEN, thaw tried again and again: filesystem:data: /srv (no answer)"
         for told, line in (
-            (status(), "idle; no window since the agent started"),
+            (status(), "idle; NO WINDOW YET since the agent started"),
             (status(**last, state="synced"), "idle; last window w1 synced"),
             (status(**last, state="thawing", open=True), "thawing window w1"),
             (
@@ -114,9 +117,32 @@ class LinesTests(SynchronousTestCase):
             problems=[evil],
             apps=[{"name": evil, "uid": 5, "pid": 9, "order": 20}],
             absent=[evil],
+            missing=[evil],
         )
         lines = list(overview.lines(told, OPENED, lambda _: evil))
         self.assertTrue(all(line.isprintable() for line in lines), lines)
+
+    def test_running(self) -> None:
+        """Of a phase that runs the time so far and its limit are told, and no outcome yet."""
+        running = participant("command:slow", "freezing") | {"seconds": 3.24, "limit": 30.0}
+        lines = described(status(running, window="w1", state="freezing", open=True))
+        self.assertIn("  command:slow  freezing  3.2 s of 30 s", lines)
+
+    def test_missing(self) -> None:
+        """What a participant needs and was not there is told."""
+        lines = described(status(missing=["[command:x] freeze: y is not found"]))
+        self.assertIn("MISSING when the agent started, and needed by the next window:", lines)
+        self.assertIn("  [command:x] freeze: y is not found", lines)
+
+    def test_no_window(self) -> None:
+        """Before the first window the text says what to do."""
+        self.assertIn("take a snapshot of this VM", described(status())[2])
+
+    def test_older_agent(self) -> None:
+        """An agent of an earlier version, which tells less, is described as well."""
+        told = status(participant("command:x", "frozen"))
+        del told["started"], told["missing"], told["participants"][0]["limit"]
+        self.assertEqual(described(told)[1], "agent 1.0, process 7")
 
     def test_many(self) -> None:
         """Ten thousand are told line by line, after their number."""
@@ -161,5 +187,6 @@ class GoodTests(SynchronousTestCase):
                 state="synced",
             ),
             status(absent=["orders"]),
+            status(missing=["x"]),
         ):
             self.assertFalse(overview.is_good(told), told)

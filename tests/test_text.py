@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xohook.text import LONGEST, printable
+from xohook.text import LONGEST, counted, printable
 
 
 class PrintableTests(SynchronousTestCase):
@@ -35,3 +35,12 @@ class PrintableTests(SynchronousTestCase):
     def test_one_line(self, text: str) -> None:
         """Whatever came, one printable line is left."""
         self.assertTrue(printable(text).isprintable())
+
+
+class CountedTests(SynchronousTestCase):
+    """Saying how many there are."""
+
+    def test_plural(self) -> None:
+        """One is one, and none is said in words."""
+        told = [counted(count, "participant") for count in (0, 1, 2)]
+        self.assertEqual(told, ["no participants", "1 participant", "2 participants"])

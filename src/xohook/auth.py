@@ -14,6 +14,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 import attrs
 
 _BEARER = re.compile(rb"bearer +([^ ]+)", re.IGNORECASE)
+_PROOFS = {"bearer": "no Authorization header", "token": "no token in the URL"}
+_REMEDY = "'xohook setup' prints the right tag"
 _TO_STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
@@ -103,24 +105,30 @@ class Gate:
             reason = self._refuse_bearer(authorization)
             if reason is None:
                 return Verdict("bearer")
-            reasons.append(reason)
+            reasons += [reason] if authorization else []
+        elif authorization:
+            reasons.append("an Authorization header, but authenticate does not list bearer")
         if "token" in self._methods:
             reason = self._refuse_token(query)
             if reason is None:
                 return Verdict("token")
-            reasons.append(reason)
+            reasons += [reason] if _has_token(query) else []
+        elif _has_token(query):
+            reasons.append("a token in the URL, but authenticate does not list token")
         if "peer" in self._methods and self._allow_from:
             return Verdict("peer")
-        return Verdict(None, ", ".join(reasons))
+        return Verdict(None, "; ".join(reasons) or self._nothing_presented())
 
     def _is_allowed(self, source: str | None) -> bool:
         address = parse_address(source)
         return address is not None and any(address in network for network in self._allow_from)
 
+    def _nothing_presented(self) -> str:
+        wanted = [name for method, name in _PROOFS.items() if method in self._methods]
+        return f"no credential in it: {' and '.join(wanted) or 'authenticate lists none'}"
+
     def _refuse_bearer(self, authorization: Sequence[bytes]) -> str | None:
-        if not authorization:
-            return "no Authorization header"
-        match = _BEARER.fullmatch(authorization[0])
+        match = _BEARER.fullmatch(authorization[0]) if authorization else None
         if len(authorization) > 1 or match is None:
             return "an Authorization header that is not one Bearer"
         presented = _decode_base64(match[1])
@@ -131,11 +139,11 @@ class Gate:
     def _refuse_token(self, query: Mapping[bytes, Sequence[bytes]]) -> str | None:
         tokens, names = query.get(b"token", ()), query.get(b"vm", ())
         if not tokens:
-            return "no token in the URL"
+            return "a vm= in the URL without a token"
         is_token = len(tokens) == 1 and _is_among(tokens[0], self._tokens)
         if len(names) != 1 or names[0] != self._vm:
-            return "a token whose vm= is not this VM's name"
-        return None if is_token else "a token that is not this VM's"
+            return f"a token whose vm= is not this VM's name, {self._vm.decode()}; {_REMEDY}"
+        return None if is_token else f"a token that is not this VM's; {_REMEDY}"
 
 
 @lru_cache(maxsize=1024)
@@ -151,6 +159,10 @@ def parse_address(source: str | None) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+def _has_token(query: Mapping[bytes, Sequence[bytes]]) -> bool:
+    return b"token" in query or b"vm" in query
 
 
 def _digests(values: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -105,14 +105,22 @@ def locate_control(path: Path, *, environ: Mapping[str, str], uid: int) -> Path 
     return _control(values, _directories(values, environ, uid)[1])
 
 
+def read_sections(path: Path) -> dict[str, Section]:
+    """Read what stands in files without mistakes, as it stands there.
+
+    :param path: the main file.
+    :return: the sections of all files, merged, by name.
+    """
+    return merged(_read(path.absolute()).sections)
+
+
 def named_recipes(path: Path) -> dict[str, str]:
     """Tell which recipes are named in files without mistakes.
 
     :param path: the main file.
     :return: each recipe's name by its participant's whole name.
     """
-    sections = merged(_read(path.absolute()).sections)
-    found = {name: named_recipe(section) for name, section in sections.items()}
+    found = {name: named_recipe(section) for name, section in read_sections(path).items()}
     return {name: recipe for name, recipe in found.items() if recipe}
 
 

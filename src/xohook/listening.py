@@ -16,11 +16,11 @@ from twisted.internet.interfaces import (
     IReactorSocket,
     IReactorTime,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from xohook import ports
 from xohook.errors import StartError
+from xohook.plain import HTTPSFactory, PlainRequests
 
 if TYPE_CHECKING:
     from xohook.tls import ServerTLS
@@ -51,10 +51,11 @@ def open_listeners(
         turn.
     """
     clock = IReactorTime(reactor)
+    plain_requests = PlainRequests(clock)
     opened: list[IListeningPort] = []
     try:
         for entry in inherited or listen:
-            wrapped = TLSMemoryBIOFactory(tls, False, factory, clock=clock)
+            wrapped = HTTPSFactory(tls, factory, clock, plain_requests)
             if isinstance(entry, socket.socket):
                 opened.append(_adopt(reactor, entry, wrapped))
             elif entry.isdecimal():
@@ -91,9 +92,7 @@ def _describe(address: object) -> str:
     return str(address)
 
 
-def _open_port(
-    reactor: IReactorSocket, number: int, factory: TLSMemoryBIOFactory
-) -> IListeningPort:
+def _open_port(reactor: IReactorSocket, number: int, factory: HTTPSFactory) -> IListeningPort:
     try:
         with ports.bind(number) as bound:
             bound.listen(_BACKLOG)
@@ -104,7 +103,7 @@ def _open_port(
 
 
 def _adopt(
-    reactor: IReactorSocket, listening: socket.socket, factory: TLSMemoryBIOFactory
+    reactor: IReactorSocket, listening: socket.socket, factory: HTTPSFactory
 ) -> IListeningPort:
     # The reactor duplicates the descriptor, so this one is closed either way.
     with listening:
@@ -116,9 +115,7 @@ def _adopt(
         )
 
 
-def _open_endpoint(
-    reactor: IReactorSocket, entry: str, factory: TLSMemoryBIOFactory
-) -> IListeningPort:
+def _open_endpoint(reactor: IReactorSocket, entry: str, factory: HTTPSFactory) -> IListeningPort:
     # Imported here because the default, a port, does without it.
     from twisted.internet.endpoints import serverFromString
 

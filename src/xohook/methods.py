@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -51,9 +52,18 @@ class Methods:
     :param keeper: keeps the window.
     :param apps: the apps that are registered.
     :param reload: reads the configuration again, between windows; returns a line for each mistake.
+    :param missing: tells what participants need and is not there, a line each.
     """
 
-    def __init__(self, keeper: Keeper, apps: Apps, reload: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        apps: Apps,
+        reload: Callable[[], Sequence[str]],
+        missing: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._missing = missing
+        self._started = time.time()
         self._keeper = keeper
         self._apps = apps
         self._reload = reload
@@ -119,7 +129,13 @@ class Methods:
 
     def _status(self, caller: Caller, params: Params) -> dict[str, Any]:
         _refuse_others(params)
-        return status(self._keeper, self._apps, in_full=is_own(caller.peer))
+        return status(
+            self._keeper,
+            self._apps,
+            self._started,
+            self._missing(),
+            in_full=is_own(caller.peer),
+        )
 
     def _subscribe(self, caller: Caller, params: Params) -> dict[str, Any]:
         now = self._status(caller, params)

@@ -34,12 +34,18 @@ def describe(answer: Answer, steps: Sequence[Step], *, in_full: bool = True) -> 
                 "name": step.name,
                 "phase": step.phase,
                 "outcome": _outcome(step, in_full=in_full),
-                "seconds": round(step.seconds, 6),
+                "seconds": round(_seconds(step), 6),
+                "limit": step.running[1] if step.running else None,
                 "output": step.output[-TAIL:].decode(errors="replace") if in_full else "",
             }
             for step in steps
         ],
     }
+
+
+def _seconds(step: Step) -> float:
+    """Tell for how long its present phase has run, or how long its last one took."""
+    return step.clock.seconds() - step.running[0] if step.running else step.seconds
 
 
 def describe_unthawed(keeper: Keeper, *, in_full: bool) -> list[dict[str, Any]]:
@@ -64,11 +70,15 @@ def _outcome(step: Step, *, in_full: bool) -> str:
     return problem if problem and in_full else "failed" if problem else "ok"
 
 
-def status(keeper: Keeper, apps: Apps, *, in_full: bool) -> dict[str, Any]:
+def status(
+    keeper: Keeper, apps: Apps, started: float, missing: Sequence[str], *, in_full: bool
+) -> dict[str, Any]:
     """Tell how the agent is.
 
     :param keeper: keeps the window.
     :param apps: the apps that are registered.
+    :param started: when the agent started, in seconds since the epoch.
+    :param missing: what participants need and is not there, a line each.
     :param in_full: whether the ends of the participants' outputs are told too.
     :return: what ``docs/protocol.rst`` describes.
     """
@@ -77,10 +87,12 @@ def status(keeper: Keeper, apps: Apps, *, in_full: bool) -> dict[str, Any]:
         **describe(sight.answer, sight.steps, in_full=in_full),
         "version": __version__,
         "pid": os.getpid(),
+        "started": started,
         "open": sight.is_open,
         "opened": sight.opened,
         "left": sight.left,
         "unthawed": describe_unthawed(keeper, in_full=in_full),
         "apps": apps.describe(),
         "absent": apps.absent(),
+        "missing": list(missing) if in_full else [],
     }

@@ -24,6 +24,7 @@ from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
 from xohook.frozen import refuse_frozen
 from xohook.keeper import Keeper
+from xohook.looking import StartLook
 from xohook.methods import Methods
 from xohook.options import LAST_ORDER
 from xohook.participants import Participant
@@ -35,6 +36,7 @@ from xohook.refusals import Refusals
 from xohook.settings import FilesystemSettings, Settings
 from xohook.site import HookSite
 from xohook.systemd import Inherited
+from xohook.text import counted
 from xohook.tls import ServerTLS
 from xohook.web import make_root
 from xohook.work import Limits
@@ -100,7 +102,9 @@ class Agent(Service):
         room = make_room(has_control=settings.control is not None)
         self._root = make_root(self._keeper, _gate(settings), Refusals(reactor))
         self._site = HookSite(self._root, reactor, Connections(room.hook))
-        methods = Methods(self._keeper, self._apps, self.reload)
+        self._start_look = StartLook(reactor, settings.path, environ)
+        self._keeper.watchers.append(self._start_look.changed)
+        methods = Methods(self._keeper, self._apps, self.reload, lambda: self._start_look.missing)
         self._control = Control(reactor, methods, self._apps, room.control)
         self._control_socket: socket.socket | None = None
         self._control_port: ControlPort | None = None
@@ -134,14 +138,15 @@ class Agent(Service):
         signal.signal(signal.SIGHUP, self._hang_up)
         self._renewal = self._reactor.callLater(RENEWAL_CHECK, self._renew)
         self._log.info(
-            "xohook {version} answers on {places}, with {count} participants",
+            "xohook {version} answers on {places}, with {participants}",
             version=__version__,
             places=listening.describe(self._ports),
-            count=len(self._settings.participants),
+            participants=_counted_participants(self._settings),
         )
         if self._settings.control is not None:
             self._log.info("apps register on {path}", path=str(self._settings.control))
         systemd.notify("READY=1", self._environ)
+        self._start_look.begin()
 
     def stopService(self) -> Deferred[None]:
         """Thaw what is frozen, then end.
@@ -176,7 +181,10 @@ class Agent(Service):
         self._apps.configure(settings.apps, _last_wish(settings))
         self._settings = settings
         self._set_patience(settings)
-        self._log.info("reloaded, with {count} participants", count=len(settings.participants))
+        self._start_look.begin()
+        self._log.info(
+            "reloaded, with {participants}", participants=_counted_participants(settings)
+        )
         return ()
 
     def _keep_fixed(self, settings: Settings) -> Settings:
@@ -194,6 +202,7 @@ class Agent(Service):
             # It is being done; a second one would only make Twisted complain.
             signal.signal(number, signal.SIG_IGN)
         self._root.is_stopping = True
+        self._start_look.stop()
         if self._renewal is not None:
             self._renewal.cancel()
         await self._keeper.stop()
@@ -285,6 +294,10 @@ def _gate(settings: Settings) -> Gate:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(settings.freeze_budget, settings.hold_limit)
+
+
+def _counted_participants(settings: Settings) -> str:
+    return counted(len(settings.participants), "participant")
 
 
 def _participants(reactor: IProcessReactor, settings: Settings) -> list[Participant]:

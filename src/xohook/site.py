@@ -6,6 +6,7 @@ stands in ``docs/architecture.rst``.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -18,6 +19,7 @@ from twisted.web.resource import IResource
 
 from xohook.auth import parse_address
 from xohook.connections import Connections
+from xohook.text import printable
 
 STRANGER_PATIENCE = 10.0
 """Seconds in which a connection must have proved itself, its TLS handshake included
@@ -30,6 +32,12 @@ packet with the last of an answer to be lost and sent again twice (RFC 6298)."""
 LAST_PATIENCE = 1.0
 """Seconds that an agent which ends waits for the last answers to go out: long for a network,
 short for whoever waits for the shutdown."""
+
+_MAY_BE_CREDENTIAL = re.compile(r"[^/?&#]{16,}")
+"""A secret has at least 16 characters, or ``xohook check`` warns of it; a token has 64."""
+
+_NAME_LENGTH = 60
+"""Characters of a method and of a path that the log has room for."""
 
 
 class HookChannel(http.HTTPChannel):
@@ -162,8 +170,14 @@ class HookRequest(server.Request):
     defaultContentType = b"text/plain; charset=utf-8"
     has_body = False
     method_of_proof = ""
-    name = "another path or method"
-    """What the log calls it; what stands in a request may hold a credential."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it: method and path, without what may be a credential in them."""
+        words = self.method.decode("latin-1"), self.raw_path.decode("latin-1")
+        return " ".join(
+            printable(_MAY_BE_CREDENTIAL.sub("…", word), _NAME_LENGTH) for word in words
+        )
 
     @property
     def raw_path(self) -> bytes:

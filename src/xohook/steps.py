@@ -45,12 +45,15 @@ class Step:
     :param changed: is told of each change of the phase.
     :param adopt: takes over filesystems whose thaw is not proved, with their entry in the record.
     :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
-        ``thawing``, ``thawed`` or ``stuck``.
+        ``thawing``, ``thawed``, ``stuck``, ``undone`` (it had begun, and was never frozen) or
+        ``done`` (there was nothing to thaw).
     :param freeze_problem: why it was not frozen; empty where nothing is known of that.
     :param thaw_problem: why it was not thawed; empty where nothing is known of that.
     :param seconds: how long its last phase took.
     :param output: the end of what it wrote in its last phase, or in the one that failed.
     :param process: its process, as the record names it; empty where none runs.
+    :param running: since when its present phase runs, by the clock, and for how many seconds it
+        may; None where none runs.
     """
 
     participant: Participant
@@ -64,6 +67,7 @@ class Step:
     seconds: float = 0.0
     output: bytes = b""
     process: Mapping[str, Any] = attrs.Factory(dict)
+    running: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -73,7 +77,12 @@ class Step:
     @property
     def may_hold(self) -> bool:
         """Whether there may be something to thaw."""
-        return self.participant.holds and self.phase not in ("waiting", "thawed", "stuck")
+        return self.participant.holds and self.phase not in (
+            "waiting",
+            "thawed",
+            "undone",
+            "stuck",
+        )
 
     def entry(self) -> Entry | None:
         """Tell what the record must hold of it.
@@ -114,18 +123,20 @@ class Step:
         :param outcome: how the window ends.
         """
         if not self.may_hold:
+            if self.phase == "frozen":
+                self._enter("done")
             return
-        was = self.phase
+        was_frozen = self.phase == "frozen"
         await self._be_quiet()
         self._enter("thawing")
         timeout = self.participant.thaw_timeout
         phase = Phase(window, timeout, outcome, self._note_if_possible)
         self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
-        self._enter_thawed()
+        done = "thawed" if was_frozen else "undone"
+        self._leave(done)
         self._note_if_possible({})
         if not self.thaw_problem:
-            if was == "frozen":
-                self._log_done(phase, "thawed")
+            self._log_done(phase, done)
             return
         _log.error(
             "window {window}: {name} NOT THAWED: {problem}",
@@ -134,16 +145,16 @@ class Step:
             problem=self.thaw_problem,
         )
 
-    def _enter_thawed(self) -> None:
+    def _leave(self, done: str) -> None:
         """Be done with it; filesystems that may still be frozen are no longer this window's."""
         unthawed = self.participant.unthawed
         if unthawed is None:
             # A thaw that failed is the administrator's from now on, and not the next start's.
-            self._enter("thawed")
+            self._enter(done)
             return
         entry = Entry(self.name, self.participant.order, self.participant.owed(), {})
         self._enter("stuck")
-        unthawed.on_thawed.append(lambda: self._enter("thawed"))
+        unthawed.on_thawed.append(lambda: self._enter(done))
         self.adopt(unthawed, entry)
 
     def _freeze_phase(self, terms: Terms) -> Phase:
@@ -181,6 +192,7 @@ class Step:
 
     async def _do(self, act: Callable[[], Deferred[Any]], timeout: float) -> str:
         begun = self.clock.seconds()
+        self.running = begun, timeout
         problem, output = "", b""
         is_ending = False
         try:
@@ -199,7 +211,7 @@ class Step:
             _log.failure("{name} met a fault of xohook itself", name=self.name)
             problem = f"a fault of xohook itself: {error!r}"
         finally:
-            self.seconds = self.clock.seconds() - begun
+            self.seconds, self.running = self.clock.seconds() - begun, None
         if not is_ending:
             self.process = {}
         if problem or not self.freeze_problem:

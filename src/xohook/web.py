@@ -101,8 +101,6 @@ class Guarded(Resource):
         request.method_of_proof = verdict.method
         request.channel.trust()
         child = self.children.get(path) if request.method == b"GET" else None
-        if child is not None:
-            request.name = f"GET {path.decode()}"
         if request.has_body:
             return Refused(413)
         return child or Refused(503 if self.is_stopping else 404)

@@ -169,9 +169,10 @@ class LogTests(SynchronousTestCase):
         agent.restart()
         for text in (*right, *wrong):
             self.assertNotIn(text.split()[-1], agent.log)
-        self.assertRegex(agent.log, "refused a request from 127.0.0.1: .*, no token in the URL")
+        self.assertRegex(agent.log, "refused a request from 127.0.0.1: an Authorization header")
         self.assertRegex(agent.log, r"127\.0\.0\.1 GET /sync 200 \(bearer\)")
-        self.assertRegex(agent.log, r"127\.0\.0\.1 another path or method 404 \(token\)")
+        self.assertRegex(agent.log, r"127\.0\.0\.1 HEAD /sync 404 \(token\)")
+        self.assertRegex(agent.log, r"127\.0\.0\.1 GET /nowhere 404 \(bearer\)")
 
     def requests_with(self, text: str, headers: Mapping[str, str]) -> list[bytes]:
         """Put a text into each place of a request."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 from tests import needs
 from tests.integration.command import CommandTestCase
 from xohook import mounts
+from xohook.cli import trials
 
 
 class CheckKindsTestCase(CommandTestCase):
@@ -38,11 +40,11 @@ class RecipeTests(CheckKindsTestCase):
         self.assertIn("ok       [session:db] recipe = sqlite: its client gets in", said)
 
     def test_refused(self) -> None:
-        """A client that is refused is an error, with its own words and where to read on."""
+        """A client that is refused is an error, with its own words and what it needs."""
         self.database.unlink()
         said = self.check(*self.section, good=False)
         self.assertIn("error    [session:db] recipe = sqlite: sh says Error: ", said)
-        self.assertIn("; docs/recipes/sqlite.rst says what it needs", said)
+        self.assertIn("; DATABASE in environment names a database that exists, ", said)
 
     def test_silent(self) -> None:
         """A client that does not say what it should is an error."""
@@ -149,3 +151,25 @@ class FilesystemTests(CheckKindsTestCase):
         self.patch(os, "geteuid", lambda: 12345)
         said = self.check("[filesystem:x]", "mount = /proc", good=False)
         self.assertIn("error    [filesystem:x]: only root may freeze a filesystem", said)
+
+
+class BoundTests(CommandTestCase):
+    """Nothing that ``check`` runs makes it wait without a limit."""
+
+    def test_pipe_held_open(self) -> None:
+        """A client that is killed and has left somebody with its pipe is not waited for."""
+        self.patch(trials, "_PATIENCE", 0.2)
+        self.configure(
+            sections="\n".join(
+                (
+                    "[session:db]",
+                    "recipe = sqlite",
+                    "environment = DATABASE=/no/such/file",
+                    "command = sh -c '",
+                    f"  setsid sleep 600 & echo $! >{self.directory}/pid; sleep 600'",
+                )
+            )
+        )
+        said = self.run_command("check", good=False).output
+        os.kill(int((self.directory / "pid").read_text()), signal.SIGKILL)
+        self.assertIn("no end within 200ms", said)

@@ -46,7 +46,7 @@ class StatusTests(AskedTestCase):
         """Before the first window all is well, and each participant waits."""
         agent = self.agent_with(self.programs.command("one"))
         lines = self.status(agent)
-        self.assertEqual(lines[0], "idle; no window since the agent started")
+        self.assertEqual(lines[0], "idle; NO WINDOW YET since the agent started")
         self.assertIn(f"process {agent.pid}", lines[1])
         self.assertIn("1 participant: 1 waiting", lines)
         self.assertEqual(lines[-1], "no apps registered")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
 
 from tests.integration.disks import DiskReactorTestCase
 from tests.integration.footprint import children
+from xohook import guarding
+from xohook.guarding import Guard
+from xohook.guards import session
 from xohook.participants import Phase
 from xohook.participants.filesystem import Filesystem
 from xohook.settings import FilesystemSettings
@@ -88,3 +93,33 @@ class PreparedTests(DiskReactorTestCase):
         await Filesystem.from_record(reactor, "filesystem:it", owed).thaw(THAW)
         self.assert_frozen(self.disk)
         await self.until_quiet()
+
+
+class Ended:
+    """Hears of a guard's end."""
+
+    def __init__(self) -> None:
+        self.result: Deferred[str] = Deferred()
+
+    def heard(self, line: str) -> None:
+        """Take a line."""
+
+    def ended(self, reason: str) -> None:
+        """Take the end."""
+        self.result.callback(reason)
+
+
+class PathTests(TestCase):
+    """Where a guard finds its modules."""
+
+    async def test_standard_library_first(self) -> None:
+        """What lies beside xohook does not take the place of the standard library."""
+        root = Path(self.mktemp()).absolute()
+        root.mkdir()
+        (root / "xohook").symlink_to(Path(guarding.__file__).parent)
+        (root / "json.py").write_text("raise SystemExit(77)\n")
+        self.patch(guarding, "_ROOT", str(root))
+        listener = Ended()
+        guard = Guard(reactor, session, listener)
+        guard.release()
+        self.assertNotIn("exit status 77", await listener.result)

@@ -203,7 +203,7 @@ class ReloadTests(LifeTestCase):
             hang_up("thawing")
             self.programs.let_on(f"thawing-{state}")
             self.assertEqual(post_sync.answer().status, 200)
-            agent.wait_for_log("reloaded, with 1 participants")
+            agent.wait_for_log("reloaded, with 1 participant\n")
             self.assertEqual(agent.get("/sync").status, 200)
             self.assertEqual(agent.get("/post-sync").status, 200)
             self.assertEqual(
@@ -456,7 +456,7 @@ class TwistdTests(LifeTestCase):
         self.assertEqual(agent.get("/sync").status, 200)
         child = self.programs.number("a-freeze.child")
         self.addCleanup(os.kill, child, signal.SIGKILL)
-        self.assertEqual(children(agent.pid), [])
+        eventually(lambda: not children(agent.pid), "nothing of the earlier run is left")
         agent.kill()
         agent.wait()
         agent.start()

@@ -22,7 +22,7 @@ PAGE = DOCS / "protocol.rst"
 
 #: Members that the page says differ each time: of these the type alone is compared.
 VARYING = frozenset(
-    ("hold", "left", "message", "opened", "pid", "seconds", "uid", "version", "window")
+    ("hold", "left", "message", "opened", "pid", "seconds", "started", "uid", "version", "window")
 )
 
 #: An example's lines: what the app sends, what the agent sends, what happens meanwhile.

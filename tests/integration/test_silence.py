@@ -88,7 +88,7 @@ class BuriedTests(DiskTestCase):
     def assert_told_in_order(self, agent: Agent, thawed: float) -> None:
         """See that the log has all that happened in the hold, in order, with its own times."""
         eventually(lambda: "synced" in agent.log, "the log tells of the window")
-        agent.wait_for_log(r"another path or method 404", 5 + HUNDREDS)
+        agent.wait_for_log(r" [A-Z]+ /nothing 404", 5 + HUNDREDS)
         times = [
             datetime.strptime(found, "%Y-%m-%dT%H:%M:%S%z").timestamp()
             for found in re.findall(r"^(\S+T\S+) \[", agent.log, re.MULTILINE)

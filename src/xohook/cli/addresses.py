@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import attrs
 
 from xohook import ports
-from xohook.cli.findings import Finding, error, ok
 from xohook.cli.holders import holders
+from xohook.findings import Finding, error, ok
 
 # Seconds for a handshake with whoever listens there, on this same machine.
 _PATIENCE = 2.0

@@ -7,14 +7,15 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from xohook import config
+from xohook import __version__, config
 from xohook.errors import CallError, XohookError
 from xohook.text import printable
 from xohook.wire import LONGEST_OUT, Request, encode
@@ -195,6 +196,22 @@ class Connection:
             f"what answers at {self._path} is not the agent: name the agent's configuration with "
             "-c FILE"
         )
+
+
+@contextmanager
+def understanding(version: object) -> Iterator[None]:
+    """Take what an agent of another version answers otherwise for that.
+
+    :param version: what the agent says that its version is.
+    :raises UnreachableError: where what is looked for within is not in its answer.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreachableError(
+            f"the agent's answer is not understood: its version is {printable(str(version))}, this"
+            f" command's {__version__}; restart the agent, or use the xohook of its installation"
+        ) from error
 
 
 def _explain(path: Path, error: OSError) -> str:

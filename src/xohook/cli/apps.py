@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xohook import judged
-from xohook.cli.findings import Finding, error, ok, warning
 from xohook.errors import StartError
+from xohook.findings import Finding, error, ok, warning
 from xohook.frozen import refuse_frozen
 from xohook.settings import AppSettings, Settings
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from xohook import certificate, credentials, mounts, places
-from xohook.cli.findings import Finding, error, ok, warning
 from xohook.errors import StartError
+from xohook.findings import Finding, error, ok, warning
 from xohook.frozen import refuse_frozen
 from xohook.settings import Settings
 
@@ -140,7 +140,23 @@ def _name(settings: Settings) -> Finding:
     try:
         kept = credentials.kept_name(settings.state_directory, os.geteuid())
         if kept is not None:
-            return ok(f"vm: {kept}, kept from the first start")
+            return _kept(kept, settings.state_directory / "vm")
         return ok(f"vm: {credentials.host_name()}, the host's, from the first start on")
     except StartError as unusable:
         return error(str(unusable))
+
+
+def _kept(name: str, file: Path) -> Finding:
+    """Tell of the kept name; the host may be called otherwise by now, in a clone for instance."""
+    try:
+        host = credentials.host_name()
+    except StartError:
+        host = name
+    if host == name:
+        return ok(f"vm: {name}, as {file} keeps it from the first start")
+    return warning(
+        f"vm: {name}, as {file} keeps it from the first start, but this host is named {host} now. "
+        f"The tag in Xen Orchestra names {name} and goes on working. For the new name, remove "
+        f"{file}, restart the agent, and give the VM the tag that 'xohook setup' prints; to keep "
+        f"the old one without this warning, set vm = {name}"
+    )

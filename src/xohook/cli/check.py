@@ -11,11 +11,21 @@ from pathlib import Path
 import attrs
 import click
 
-from xohook import config, trusted
-from xohook.cli import addresses, apps, belongings, earlier, options, programs, stillness, trials
-from xohook.cli.findings import Finding, error, ok
+from xohook import config, requirements, trusted
+from xohook.cli import (
+    addresses,
+    apps,
+    belongings,
+    earlier,
+    mistakes,
+    options,
+    stillness,
+    trials,
+)
 from xohook.errors import ConfigurationError
+from xohook.findings import Finding, error, ok
 from xohook.settings import Settings
+from xohook.text import printable
 
 
 @click.command()
@@ -51,18 +61,41 @@ def _examine(file: Path) -> Iterator[Finding]:
 
 
 def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
+    # First of all, for whatever touches one of these may hang.
+    yield from _encodable(mistakes.frozen_now(settings.participants))
+    yield from mistakes.examine(config.read_sections(settings.path))
+    yield from _encodable(mistakes.scripts(settings.participants))
     recipes = config.named_recipes(settings.path)
     for participant in settings.participants:
-        found = list(programs.examine(participant))
+        found = list(_encodable(requirements.of_programs(participant)))
         yield from found
         if participant.name in recipes and all(finding.level == "ok" for finding in found):
-            yield trials.examine(participant, recipes[participant.name])
-    yield from stillness.examine(settings.participants, settings.apps)
-    yield from belongings.directories(settings)
-    yield from apps.examine(settings)
-    yield from belongings.authentication(settings)
-    finding, certificate = belongings.served_certificate(settings, now)
-    yield finding
+            yield from _encodable(trials.examine(participant, recipes[participant.name]))
+    yield from _encodable(stillness.examine(settings.participants, settings.apps))
+    yield from _encodable(belongings.directories(settings))
+    yield from _encodable(apps.examine(settings))
+    yield from _encodable(belongings.authentication(settings))
+    certificate = None
+    try:
+        finding, certificate = belongings.served_certificate(settings, now)
+        yield finding
+    except UnicodeEncodeError as wrong:
+        yield _unencodable(wrong)
     found_there = addresses.examine(settings.listen, certificate)
     yield from found_there.findings
-    yield from earlier.examine(settings, is_alone=found_there.unserved)
+    yield from _encodable(earlier.examine(settings, is_alone=found_there.unserved))
+
+
+def _encodable(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Give the findings, up to a name that this locale cannot write."""
+    try:
+        yield from findings
+    except UnicodeEncodeError as wrong:
+        yield _unencodable(wrong)
+
+
+def _unencodable(wrong: UnicodeEncodeError) -> Finding:
+    return error(
+        f"{printable(wrong.object)}: the encoding of this locale ({wrong.encoding}) has not all of "
+        "these characters, so no such file can be named; set LC_ALL=C.UTF-8, here and for the agent"
+    )

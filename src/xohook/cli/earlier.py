@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from xohook import lock, state_lock
-from xohook.cli.findings import Finding, error, ok
 from xohook.errors import XohookError
+from xohook.findings import Finding, error, ok
 from xohook.record import Record
 from xohook.settings import Settings
 from xohook.stamp import Stamp

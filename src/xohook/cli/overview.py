@@ -11,11 +11,15 @@ from datetime import datetime, timezone
 from typing import Any
 
 from xohook.answers import Outcome
-from xohook.text import printable
+from xohook.text import counted, printable
 
 _GOOD = ("idle", *(outcome.value for outcome in Outcome if outcome.is_good))
 _PROBLEM_LENGTH = 1000
 _GAP = "  "
+_NO_WINDOW = (
+    "Xen Orchestra has asked for none: take a snapshot of this VM to try it. It asks if the VM has",
+    "the tag that 'xohook setup' prints; 'xohook check' looks at the rest.",
+)
 
 Told = Mapping[str, Any]
 """What the agent has answered."""
@@ -26,9 +30,10 @@ def is_good(status: Told) -> bool:
 
     :param status: the answer to ``status``.
     :return: whether the last window was good, or the present one can still be; nothing is frozen
-        that should not be; and every app that has to be registered is.
+        that should not be; every app that has to be registered is; and no participant lacks
+        anything.
     """
-    if stuck(status) or status["absent"]:
+    if stuck(status) or status["absent"] or missing(status):
         return False
     return not status["problems"] if status["open"] else status["state"] in _GOOD
 
@@ -48,6 +53,15 @@ def _unthawed(each: Told) -> str:
     return printable(f"{each['name']}: {mounts}{reason}", _PROBLEM_LENGTH)
 
 
+def missing(status: Told) -> list[str]:
+    """Tell what participants need and is not there.
+
+    :param status: the answer to ``status``, of an older agent perhaps.
+    :return: a line each, printable.
+    """
+    return [printable(line, _PROBLEM_LENGTH) for line in status.get("missing", ())]
+
+
 def lines(status: Told, now: float, user: Callable[[int], str]) -> Iterator[str]:
     """Describe how the agent is.
 
@@ -57,15 +71,22 @@ def lines(status: Told, now: float, user: Callable[[int], str]) -> Iterator[str]
     :return: the lines; the first says what is so now.
     """
     yield _headline(status)
-    yield f"agent {printable(status['version'])}, process {status['pid']}"
+    since = f", for {length(now - status['started'])}" if "started" in status else ""
+    yield f"agent {printable(status['version'])}, process {status['pid']}{since}"
+    if status["window"] is None:
+        yield from _NO_WINDOW
     if status["opened"] is not None:
         ago = length(now - status["opened"])
         yield f"the window opened at {_moment(status['opened'])}, {ago} ago"
     yield from problems(status)
     if status["absent"]:
         yield ""
-        yield f"{_counted(len(status['absent']), 'required app')} NOT REGISTERED, start:"
+        yield f"{counted(len(status['absent']), 'required app')} NOT REGISTERED, start:"
         yield from (f"{_GAP}{printable(name)}" for name in status["absent"])
+    if missing(status):
+        yield ""
+        yield "MISSING when the agent started, and needed by the next window:"
+        yield from (f"{_GAP}{line}" for line in missing(status))
     yield ""
     yield from participants(status)
     yield ""
@@ -80,7 +101,7 @@ def problems(told: Told) -> Iterator[str]:
     """
     if told["problems"]:
         yield ""
-        yield f"{_counted(len(told['problems']), 'problem')}:"
+        yield f"{counted(len(told['problems']), 'problem')}:"
         yield from (f"{_GAP}{printable(line, _PROBLEM_LENGTH)}" for line in told["problems"])
 
 
@@ -93,13 +114,13 @@ def participants(told: Told) -> Iterator[str]:
     found: Sequence[Told] = told["participants"]
     phases = Counter(printable(each["phase"]) for each in found)
     summary = ", ".join(f"{count} {phase}" for phase, count in phases.items())
-    yield f"{_counted(len(found), 'participant')}{': ' if found else ''}{summary}"
+    yield f"{counted(len(found), 'participant')}{': ' if found else ''}{summary}"
     rows = [
         (
             printable(each["name"]),
             printable(each["phase"]),
-            f"{each['seconds']:.3f} s",
-            printable(each["outcome"], _PROBLEM_LENGTH),
+            _time(each),
+            "" if _is_running(each) else printable(each["outcome"], _PROBLEM_LENGTH),
         )
         for each in found
     ]
@@ -107,6 +128,16 @@ def participants(told: Told) -> Iterator[str]:
         yield row
         if each["outcome"] != "ok":
             yield from (f"{_GAP * 2}| {printable(line)}" for line in each["output"].splitlines())
+
+
+def _is_running(participant: Told) -> bool:
+    return participant.get("limit") is not None
+
+
+def _time(participant: Told) -> str:
+    if _is_running(participant):
+        return f"{participant['seconds']:.1f} s of {participant['limit']:g} s"
+    return f"{participant['seconds']:.3f} s"
 
 
 def length(seconds: float) -> str:
@@ -132,12 +163,12 @@ def _headline(status: Told) -> str:
     if stuck(status):
         return f"MAY STILL BE FROZEN, thaw tried again and again: {'; '.join(stuck(status))}"
     if status["window"] is None:
-        return "idle; no window since the agent started"
+        return "idle; NO WINDOW YET since the agent started"
     return f"idle; last window {window} {state}"
 
 
 def _apps(apps: Sequence[Told], user: Callable[[int], str]) -> Iterator[str]:
-    yield f"{_counted(len(apps), 'app')} registered"
+    yield f"{counted(len(apps), 'app')} registered"
     rows = (
         (
             printable(app["name"]),
@@ -156,10 +187,6 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield (_GAP + _GAP.join(cells)).rstrip()
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
 
 
 def _moment(seconds: float) -> str:

@@ -16,7 +16,6 @@ import click
 from xohook import config, credentials, host, judged, places, ports
 from xohook.auth import Credentials
 from xohook.cli import options, toml
-from xohook.errors import XohookError
 from xohook.settings import Settings
 
 _TAG = "xo:notify-on-snapshot"
@@ -63,12 +62,9 @@ def command(file: Path, as_json: bool) -> None:
 
     Makes the secret if there is none yet, as the agent does at its first start.
     """
-    try:
+    with options.failing(as_json=as_json):
         settings = config.load(file, environ=os.environ)
         paste = compose(settings, _load(settings), [str(each) for each in host.addresses()])
-    except XohookError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(1) from error
     if as_json:
         click.echo(json.dumps(_to_json(paste), indent=2))
     else:

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from xohook.cli import agent, options, overview
-from xohook.errors import XohookError
 
 
 @click.command()
@@ -23,19 +22,17 @@ def command(context: click.Context, file: Path, as_json: bool) -> None:
     Exits 1 where the last window was not good, something is frozen still, an app that is required
     is not registered, or the agent cannot be asked.
     """
-    try:
+    with options.failing(as_json=as_json):
         with agent.Connection(agent.locate(context, file)) as connection:
             status = connection.call("status")
-    except XohookError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(1) from error
-    if as_json:
-        click.echo(json.dumps(status, indent=2))
-    else:
-        # While something is frozen, who looks up a user may wait for a disk.
-        user = str if status["open"] or overview.stuck(status) else _user_name
-        click.echo("\n".join(overview.lines(status, time.time(), user)))
-    if not overview.is_good(status):
+        version = status.get("version") if isinstance(status, dict) else None
+        with agent.understanding(version):
+            good = overview.is_good(status)
+            # While something is frozen, who looks up a user may wait for a disk.
+            user = str if status["open"] or overview.stuck(status) else _user_name
+            lines = list(overview.lines(status, time.time(), user))
+    click.echo(json.dumps(status, indent=2) if as_json else "\n".join(lines))
+    if not good:
         raise SystemExit(1)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from xohook import mounts
-from xohook.cli.findings import Finding, error, ok, warning
-from xohook.errors import ParticipantError
+from xohook.findings import Finding, error, ok, warning
 from xohook.frozen import frozen_by
 from xohook.participants.app import ORDER
+from xohook.requirements import NOTHING_TO_FREEZE, mount_problem
 from xohook.settings import AppSettings, FilesystemSettings, ParticipantSettings
 
 
@@ -50,9 +49,9 @@ def _examine_mounts(
         for mount, hider in mounts.hidden_filesystems(table):
             yield error(f"{place}: {mounts.hiding(mount, hider)}")
     if not points:
-        yield error(f"{place}: nothing that can be frozen is mounted; name a mount point")
+        yield error(f"{place}: {NOTHING_TO_FREEZE}")
     for point in points:
-        problem = _problem(point, table)
+        problem = mount_problem(point, table)
         if problem:
             yield error(f"{place}: {problem}")
             continue
@@ -65,22 +64,6 @@ def _examine_mounts(
             )
         else:
             yield ok(f"{place}: {point}")
-
-
-def _problem(point: Path, table: Sequence[mounts.Mount]) -> str:
-    # A slash at the end finds directories alone; what the caller may not see counts as missing.
-    if not os.access(f"{point}/", os.F_OK):
-        return f"{point} is not there, or no directory; name a mount point (findmnt lists them)"
-    try:
-        mount = mounts.mount_at(point.resolve(), table)
-    except ParticipantError as problem:
-        return f"{problem}; name a mount point (findmnt lists them)"
-    if mount.kind not in mounts.FREEZABLE:
-        return (
-            f"{point} is on {mount.kind}, which cannot be frozen; name a filesystem on a disk, one "
-            f"of {', '.join(sorted(mounts.FREEZABLE))}"
-        )
-    return ""
 
 
 def _overtaken(

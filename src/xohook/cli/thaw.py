@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from xohook.cli import agent, options, overview
-from xohook.errors import XohookError
 from xohook.text import printable
 
 # Seconds of silence after which one wonders.
@@ -33,23 +32,23 @@ def command(context: click.Context, file: Path, as_json: bool, forget: str | Non
     which each participant's thaw_timeout bounds. Exits 1 where anything is not thawed. The window
     ends "stopped", and its snapshot cannot be trusted.
     """
-    try:
-        with agent.Connection(agent.locate(context, file)) as connection:
+    with (
+        options.failing(as_json=as_json),
+        agent.Connection(agent.locate(context, file)) as connection,
+    ):
+        status = connection.call("status")
+        version = status.get("version") if isinstance(status, dict) else None
+        with agent.understanding(version):
             result = _thaw(connection, forget)
             status = connection.call("status")
             left = overview.stuck(result)
-    except XohookError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(1) from error
-    if as_json:
-        click.echo(json.dumps(result, indent=2))
-    else:
-        click.echo("\n".join(_text(result, left)))
-        if status.get("open"):
-            click.echo(
-                f"\nwindow {printable(status['window'])} has been opened since by another /sync"
-            )
-    if left or not result["thawed"]:
+            lines = list(_text(result, left))
+            good = result["thawed"] and not left
+            if status.get("open"):
+                window = printable(status["window"])
+                lines += ["", f"window {window} has been opened since by another /sync"]
+    click.echo(json.dumps(result, indent=2) if as_json else "\n".join(lines))
+    if not good:
         raise SystemExit(1)
 
 

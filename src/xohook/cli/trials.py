@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import attrs
 
 from xohook import recipes
-from xohook.cli.findings import Finding, error, ok
 from xohook.durations import format_duration
+from xohook.findings import Finding, error, ok
 from xohook.participants import Phase
 from xohook.participants.programs import Surroundings
+from xohook.process import GIVE_UP_AFTER
 from xohook.recipes import Recipe
 from xohook.settings import CommandSettings, ParticipantSettings, SessionSettings
 from xohook.text import printable
@@ -21,6 +24,8 @@ from xohook.values import command_line
 
 # Seconds that a login may take; a freeze that began so slowly would be of little use.
 _PATIENCE = 10.0
+# Seconds after SIGKILL until nobody waits any more, as for a participant's program.
+_LAST_PATIENCE = GIVE_UP_AFTER
 
 
 @attrs.frozen
@@ -37,12 +42,12 @@ class _Answer:
         return f"{how}: {printable(self.lines[-1])}" if self.lines else how
 
 
-def examine(participant: ParticipantSettings, name: str) -> Finding:
+def examine(participant: ParticipantSettings, name: str) -> Iterator[Finding]:
     """Try the recipe of a participant.
 
     :param participant: the participant.
     :param name: the recipe that its section names.
-    :return: the finding.
+    :return: the one finding.
     """
     recipe = recipes.read(name)
     place = f"[{participant.name}] recipe = {name}"
@@ -51,10 +56,12 @@ def examine(participant: ParticipantSettings, name: str) -> Finding:
     elif isinstance(participant, CommandSettings) and _is_as_in(participant, recipe):
         problem = _try_command(participant, recipe)
     else:
-        return ok(f"{place}: not tried, because the section has a program of its own")
+        yield ok(f"{place}: not tried, because the section has a program of its own")
+        return
     if problem:
-        return error(f"{place}: {problem}; docs/recipes/{name}.rst says what it needs")
-    return ok(f"{place}: its client gets in")
+        yield error(f"{place}: {problem}; {recipe.needs}")
+    else:
+        yield ok(f"{place}: its client gets in")
 
 
 def _try_session(participant: SessionSettings, recipe: Recipe) -> str:
@@ -103,8 +110,18 @@ def _run(
         output, _ = process.communicate(f"{said}\n".encode(), timeout=_PATIENCE)
         status: int | None = process.returncode
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        status = None
+        # It may have ended just now, or belong to another user (sudo).
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        output, status = _remains(process), None
     lines = (line.strip() for line in output.decode(errors="replace").splitlines())
     return _Answer(status, tuple(line for line in lines if line))
+
+
+def _remains(process: subprocess.Popen[bytes]) -> bytes:
+    """Give what a killed client has written; one that does not end even so is left to itself."""
+    try:
+        output, _ = process.communicate(timeout=_LAST_PATIENCE)
+    except subprocess.TimeoutExpired as stuck:
+        return stuck.output or b""
+    return output

@@ -3,7 +3,8 @@
 Each is a file of two sections: one named for the kind, with the options that the recipe fills in,
 and ``[check]``, by which the client and its login are tried without freezing anything. For a
 session that is what is written to its client (``input``) and the whole line that it answers
-(``expect``); for a command it is a program of its own (``command``).
+(``expect``); for a command it is a program of its own (``command``). ``needs`` says
+what to see to where that fails.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ class Recipe:
     kind: str
     entries: tuple[Entry, ...]
     check: Mapping[str, str]
+
+    @property
+    def needs(self) -> str:
+        """What it needs of the server and the section, in one line."""
+        return " ".join(self.check["needs"].split())
 
 
 def known() -> list[str]:

@@ -1,25 +1,35 @@
-"""Whether the participants' programs are there, and their users may run them."""
+"""Whether what the participants need is there: programs, users' rights, directories, mounts."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
-from xohook.cli.findings import Finding, error, ok, warning
+from xohook import mounts
+from xohook.durations import format_duration
 from xohook.errors import ParticipantError
+from xohook.findings import Finding, error, ok, warning
+from xohook.frozen import frozen_by
 from xohook.participants.programs import PATH
 from xohook.participants.scripts import find_scripts
 from xohook.settings import (
     Account,
     CommandSettings,
+    FilesystemSettings,
     ParticipantSettings,
     ScriptsSettings,
     SessionSettings,
 )
+
+# A disk that answers at all looks a file up far sooner.
+_PATIENCE = 10.0
+
+NOTHING_TO_FREEZE = "nothing that can be frozen is mounted; name a mount point"
+"""What is wrong where ``mount = auto`` finds nothing."""
 
 
 @attrs.frozen
@@ -40,20 +50,65 @@ class _Place:
         return self.environment.get("PATH", PATH)
 
 
-def examine(participant: ParticipantSettings) -> Iterator[Finding]:
+class _HungError(Exception):
+    """A path is not looked up in time."""
+
+
+def of_programs(participant: ParticipantSettings) -> Iterator[Finding]:
     """Look for what a participant needs to run.
 
     :param participant: the participant.
     :return: a finding for each of its programs, and one for a directory that is of no use; none
         for a filesystem, which needs no program.
     """
-    if isinstance(participant, CommandSettings):
-        programs = (("freeze", participant.freeze), ("thaw", participant.thaw))
-        yield from _look_for(participant, *programs)
-    elif isinstance(participant, SessionSettings):
-        yield from _look_for(participant, ("command", participant.command))
-    elif isinstance(participant, ScriptsSettings):
-        yield from _examine_scripts(participant)
+    try:
+        if isinstance(participant, CommandSettings):
+            programs = (("freeze", participant.freeze), ("thaw", participant.thaw))
+            yield from _look_for(participant, *programs)
+        elif isinstance(participant, SessionSettings):
+            yield from _look_for(participant, ("command", participant.command))
+        elif isinstance(participant, ScriptsSettings):
+            yield from _examine_scripts(participant)
+    except _HungError as hung:
+        yield error(
+            f"[{participant.name}] {hung}: its disk does not answer within "
+            f"{format_duration(_PATIENCE)}; see to that disk, or name a program elsewhere"
+        )
+
+
+def mount_problem(point: Path, table: Sequence[mounts.Mount]) -> str:
+    """Tell why what is mounted at a place cannot be frozen.
+
+    :param point: the place.
+    :param table: what is mounted.
+    :return: the reason; empty where it can.
+    """
+    # A slash at the end finds directories alone; what the caller may not see counts as missing.
+    if not os.access(f"{point}/", os.F_OK):
+        return f"{point} is not there, or no directory; name a mount point (findmnt lists them)"
+    try:
+        mount = mounts.mount_at(point.resolve(), table)
+    except ParticipantError as problem:
+        return f"{problem}; name a mount point (findmnt lists them)"
+    if mount.kind not in mounts.FREEZABLE:
+        return (
+            f"{point} is on {mount.kind}, which cannot be frozen; name a filesystem on a disk, one "
+            f"of {', '.join(sorted(mounts.FREEZABLE))}"
+        )
+    return ""
+
+
+def of_mounts(participant: FilesystemSettings) -> Iterator[Finding]:
+    """Look for what a filesystem participant is to freeze.
+
+    :param participant: the participant.
+    :return: an error for each mount that cannot be frozen.
+    """
+    table = mounts.table()
+    points = frozen_by(participant)
+    problems = [mount_problem(point, table) for point in points] or [NOTHING_TO_FREEZE]
+    for problem in filter(None, problems):
+        yield error(f"[{participant.name}] mount = {participant.mount or 'auto'}: {problem}")
 
 
 def _look_for(
@@ -131,12 +186,19 @@ def _passes(account: Account | None, kind: str, path: Path) -> bool:
     # lists nor the directories on the way.
     other = account if account is not None and account.uid != os.geteuid() else None
     # The path is an argument of its own and never part of the script.
-    answer = subprocess.run(  # noqa: S603
+    test = subprocess.Popen(  # noqa: S603
         ["/bin/sh", "-c", f'test {kind} "$1" && test -x "$1"', "sh", path],
         cwd="/",
         user=other.uid if other else None,
         group=other.gid if other else None,
         extra_groups=other.groups if other else None,
-        check=False,
+        # One that is stuck is left behind, and must not hold open what this process writes to.
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    return answer.returncode == 0
+    try:
+        return test.wait(_PATIENCE) == 0
+    except subprocess.TimeoutExpired as hung:
+        test.kill()
+        raise _HungError(path) from hung
