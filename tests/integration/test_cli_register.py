@@ -36,8 +36,6 @@ class RegisterTestCase(AskedTestCase):
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
-                # A shell has what it runs in the background ignore it (sh(1)).
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.addCleanup(self.end, process)
         return process

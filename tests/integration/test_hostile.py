@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests import needs
 from tests.integration.agent import eventually
@@ -48,7 +48,7 @@ def file_limit(wanted: int) -> Iterator[None]:
     """Let this process have so many files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < wanted:
-        raise SkipTest(f"this machine lets a process have {hard} files, and not {wanted}")
+        raise needs.missing(f"this machine lets a process have {hard} files, and not {wanted}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     try:
         yield
