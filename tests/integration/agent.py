@@ -44,7 +44,6 @@ COMMAND = "from xohook.cli import main; main()"
 RESERVATIONS = 64
 
 _reservations: deque[socket.socket] = deque()
-atexit.register(lambda: [each.close() for each in _reservations])
 
 
 def eventually(true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
@@ -76,6 +75,12 @@ def free_port() -> int:
         _reservations.popleft().close()
     port: int = _reservations[-1].getsockname()[1]
     return port
+
+
+@atexit.register
+def _release_ports() -> None:
+    for reservation in _reservations:
+        reservation.close()
 
 
 def accepts(port: int) -> bool:
