@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 SOURCES := pyproject.toml README.rst LICENSE $(shell find src twisted -name '*.py' -o -name py.typed)
 DRAWING = docs/window.svg
 
-.PHONY: run test lint types coverage bench soak docs news wheel clean
+.PHONY: run test test-packages lint types coverage bench soak docs news wheel clean
 
 run: $(VENV)/with-agent
 	@echo
@@ -22,6 +22,13 @@ run: $(VENV)/with-agent
 
 test: $(VENV)/with-test
 	$(BIN)/python -m twisted.trial tests
+
+# Debian's packages that some tests need, and are skipped without. Root installs them.
+test-packages:
+	@packages=$$($(PYTHON) tests/needs.py) || exit; \
+	command="apt-get install --no-install-recommends $$packages"; \
+	if [ "$$(id -u)" = 0 ]; then echo "$$command"; $$command; \
+	else echo 'Run as root:'; echo "$$command"; fi
 
 lint: $(VENV)/with-dev
 	$(BIN)/ruff check

@@ -2,16 +2,23 @@
 
 A continuous integration run (``CI=true`` in the environment) promises every program and every
 right, so that there a missing one is a mistake and not a reason to pass over a test.
+
+Run as a program, this prints the Debian packages that all tests together need. It uses the
+standard library alone, and so runs without a virtual environment.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import pwd
 import shutil
 from pathlib import Path
 from unittest import SkipTest
 
 PACKAGES = {
+    "bash": "bash",
+    "curl": "curl",
     "dumpe2fs": "e2fsprogs",
     "flock": "util-linux",
     "fsfreeze": "util-linux",
@@ -22,30 +29,59 @@ PACKAGES = {
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
+    "mount": "mount",
     "node": "nodejs",
+    "npm": "npm",
+    "openssl": "openssl",
     "postgres": "postgresql",
     "prlimit": "util-linux",
+    "redis-server": "redis-server",
     "setpriv": "util-linux",
+    "socat": "socat",
+    "sqlite3": "sqlite3",
     "sysctl": "procps",
+    "umount": "mount",
     "unshare": "util-linux",
     "xfs_repair": "xfsprogs",
 }
-"""The package of Debian 12 that brings a program, where it is not named like that program."""
+"""The package of Debian 12 and 13 that brings each program that a test asks for."""
+
+USERS = {"mysql": "mariadb-server", "postgres": "postgresql"}
+"""The package of Debian 12 and 13 that makes each user that a test asks for."""
+
+_wanted: set[str] = set()
+"""Packages that skipped tests have asked for."""
+
+_wants_root = False
+"""Whether a test was skipped because only root can do what it does."""
 
 
 def program(name: str) -> str:
     """Find a program that a test runs.
 
-    :param name: the program's name.
+    :param name: the program's name; :data:`PACKAGES` has its package.
     :return: its path.
     :raises SkipTest: it is not installed.
     :raises AssertionError: it is not installed, and this is a continuous integration run.
     """
     path = shutil.which(name)
     if path is None:
-        package = PACKAGES.get(name, name)
-        raise _missing(f"the program {name} is not installed (on Debian: apt install {package})")
+        raise _not_installed(f"the program {name}", PACKAGES.get(name, name))
     return path
+
+
+def user(name: str) -> pwd.struct_passwd:
+    """Find the user that a server runs as.
+
+    :param name: the user's name; :data:`USERS` has the package that makes it.
+    :return: its entry in the system's list of users.
+    :raises SkipTest: there is no such user.
+    :raises AssertionError: there is none, and this is a continuous integration run.
+    """
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise _not_installed(f"the user {name}", USERS.get(name, name)) from None
 
 
 def root() -> None:
@@ -54,8 +90,10 @@ def root() -> None:
     :raises SkipTest: it does not.
     :raises AssertionError: it does not, and this is a continuous integration run.
     """
+    global _wants_root
     if os.geteuid() != 0:
-        raise _missing("only root can do this")
+        _wants_root = True
+        raise missing("only root can do this")
 
 
 def device(path: Path) -> None:
@@ -66,10 +104,49 @@ def device(path: Path) -> None:
     :raises AssertionError: it is not there, and this is a continuous integration run.
     """
     if not path.exists():
-        raise _missing(f"there is no {path}")
+        raise missing(f"there is no {path}")
 
 
-def _missing(what: str) -> Exception:
+def missing(what: str) -> Exception:
+    """Make the exception of a test that this machine cannot run.
+
+    :param what: what is missing, in words.
+    :return: the exception to raise: a failure in a continuous integration run, else a skip.
+    """
     if os.environ.get("CI") == "true":
         return AssertionError(f"{what}, and CI=true promises that everything is there")
     return SkipTest(what)
+
+
+def summary() -> str:
+    """Say what the skipped tests need.
+
+    :return: a line for each kind of need; empty where no test was skipped for want of one.
+    """
+    lines = []
+    if _wanted:
+        names = " ".join(sorted(_wanted))
+        lines.append(
+            "Some tests were skipped because programs are missing. To install them, as root: "
+            f"apt-get install {names}"
+        )
+    if _wants_root:
+        lines.append("Some tests were skipped because only root can run them.")
+    return "\n".join(lines)
+
+
+def _not_installed(what: str, package: str) -> Exception:
+    _wanted.add(package)
+    return missing(f"{what} is missing (on Debian: apt install {package})")
+
+
+def _print_summary() -> None:
+    # Trial's own summary comes before this.
+    if text := summary():
+        print(text)
+
+
+if __name__ == "__main__":
+    print(" ".join(sorted({*PACKAGES.values(), *USERS.values()})))
+else:
+    atexit.register(_print_summary)

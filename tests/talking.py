@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ BUDGET = 50.0
 
 LIMIT = 120.0
 """Seconds of hold limit."""
+
+STRANGER = os.geteuid() + 1
+"""A user who is neither root nor the one that runs the tests."""
 
 ROOM = 64 * 1024
 """Bytes that a connection takes from the agent before it is full."""

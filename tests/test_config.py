@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import needs
 from xohook.config import load, locate_directories
 from xohook.errors import ConfigurationError
 from xohook.kinds import KINDS
@@ -503,9 +503,9 @@ class CommandOptionTests(FilesTestCase):
             "command:x", "user", {"no-such-user": "there is no user 'no-such-user'"}
         )
 
-    @skipUnless(os.geteuid() == 0, "only root may run programs as others")
     def test_user(self) -> None:
         """Root's agent runs programs as any user, with all of that user's groups."""
+        needs.root()
         someone = next(entry for entry in pwd.getpwall() if entry.pw_uid != 0)
         account = self.command(f"freeze = a\nuser = {someone.pw_name}").account
         assert account is not None

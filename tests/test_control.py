@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
-from tests.talking import ROOM, Line, Scene
+from tests.talking import ROOM, STRANGER, Line, Scene
 from xohook import control
 from xohook.control import BACKLOG, CLOSE_PATIENCE, RESERVED
 from xohook.errors import ParticipantError
@@ -20,8 +20,6 @@ from xohook.wire import (
     PARSE_ERROR,
     TOO_MANY,
 )
-
-STRANGER = 1000
 
 
 class ControlTestCase(SynchronousTestCase):

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acting import Actor
-from tests.talking import BUDGET, LIMIT, Line, Scene, app_settings
+from tests.talking import BUDGET, LIMIT, STRANGER, Line, Scene, app_settings
 from xohook import __version__
 from xohook.errors import ParticipantError
 from xohook.wire import (
@@ -21,8 +21,6 @@ from xohook.wire import (
     TAKEN,
     UNKNOWN_METHOD,
 )
-
-STRANGER = 1000
 
 
 class MethodsTestCase(SynchronousTestCase):
@@ -272,10 +270,11 @@ class StatusTests(MethodsTestCase):
 
     def test_output(self) -> None:
         """The ends of outputs are for root and the agent's own user."""
-        self.patch(os, "geteuid", lambda: 77)
+        own = STRANGER + 1
+        self.patch(os, "geteuid", lambda: own)
         self.scene.sync()
         self.actor.do(b"x" * 2000 + b"secret\xff")
-        for uid, output in ((0, True), (77, True), (STRANGER, False)):
+        for uid, output in ((0, True), (own, True), (STRANGER, False)):
             participants = self.status(self.scene.connect(uid))["participants"]
             told = {each["name"]: each["output"] for each in participants}["command:a"]
             self.assertEqual(told, "x" * 1017 + "secret\ufffd" if output else "", uid)
@@ -454,7 +453,7 @@ class ThawNowTests(MethodsTestCase):
         self.hold(app)
         error = self.refused(self.scene.connect(STRANGER), "thaw_now")
         self.assertEqual(error["code"], NOT_ALLOWED)
-        self.assertIn("this is user 1000", error["message"])
+        self.assertIn(f"this is user {STRANGER}", error["message"])
         self.assertEqual(app.requests("thaw"), [])
 
 

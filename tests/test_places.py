@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import needs
 from xohook.errors import StartError
 from xohook.places import judge, prepare, runtime_directory, state_directory
 
 NO_LOGINS = Path("/proc/self/no-logins")
-
-as_root = skipUnless(os.geteuid() == 0, "only root can give files away")
 
 
 class StateDirectoryTests(SynchronousTestCase):
@@ -137,18 +135,18 @@ class PrepareTests(SynchronousTestCase):
             self.directory.chmod(mode)
             self.assertIn(f"(mode {mode:04o})", self.refused(self.uid))
 
-    @as_root
     def test_anothers(self) -> None:
         """A directory of another user's is refused to root, too, with the command for it."""
+        needs.root()
         self.directory.mkdir(mode=0o700, parents=True)
         os.chown(self.directory, 1234, 1234)
         text = self.refused(0)
         self.assertIn(f"{self.directory} belongs to user 1234, and the agent is user 0", text)
         self.assertIn(f"'chown 0 {self.directory}'", text)
 
-    @as_root
     def test_roots(self) -> None:
         """A user who cannot write to root's directory is told so."""
+        needs.root()
         self.directory.mkdir(mode=0o700, parents=True)
         text = self.refused(1234)
         self.assertIn("belongs to root, and the agent is user 1234", text)
@@ -164,9 +162,9 @@ class PrepareTests(SynchronousTestCase):
             "(mode 0770)", str(self.assertRaises(StartError, judge, self.directory, self.uid))
         )
 
-    @as_root
     def test_anothers_link(self) -> None:
         """A symbolic link that another user made is refused, even to a directory of one's own."""
+        needs.root()
         (self.top / "elsewhere").mkdir(mode=0o700)
         self.directory.parent.mkdir()
         self.directory.symlink_to(self.top / "elsewhere")

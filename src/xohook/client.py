@@ -21,6 +21,9 @@ After each call of ``freeze`` there is exactly one of ``thaw``, even where ``fre
 client makes it by itself where the connection to the agent ends first (``broken``) or the agent is
 silent for too long (``expired``). A ``freeze`` that raises fails the window, with the exception as
 the reason. This file needs Python's standard library alone, and speaks ``docs/protocol.rst``.
+
+The logger ``xohook.client`` gets a line at ``INFO`` for each registration, the first and every
+later one, and one at ``WARNING`` when the agent is lost or does not take the registration.
 """
 
 from __future__ import annotations
@@ -439,12 +442,6 @@ def refuse_unrun(returned: object) -> None:
         )
 
 
-def _say(level: int, text: str, error: BaseException | None = None) -> None:
-    # A handler that cannot write, for a full disk perhaps, must leave nobody frozen.
-    with contextlib.suppress(Exception):
-        _log.log(level, "%s", text, exc_info=error)
-
-
 _sockets: WeakSet[socket.socket] = WeakSet()
 _running: WeakSet[Registration] = WeakSet()
 
@@ -527,6 +524,7 @@ class Applicant(Generic[_Returned]):
         self._logged: set[str] = set()
         self._pause = self._next_pause = FIRST_PAUSE
         self._since = 0.0
+        self._was_registered = False
         self._is_closed = False
         # What JSON does not have is a mistake of the caller's, to be told now.
         self._converse()
@@ -571,7 +569,7 @@ class Applicant(Generic[_Returned]):
     def _bemoan(self, event: Freeze | Thaw, error: BaseException) -> str:
         """Log what a callback raised; tell it in a line."""
         phase = type(event).__name__.lower()
-        _say(logging.ERROR, f"{self._app}: the {phase} of window {event.window} failed", error)
+        self._say(logging.ERROR, f"{self._app}: the {phase} of window {event.window} failed", error)
         return told(error)
 
     def _settle(self, now: float) -> None:
@@ -579,20 +577,29 @@ class Applicant(Generic[_Returned]):
         self._since = now
         self._logged.clear()
         self._problem = ""
-        _say(logging.INFO, f"registered as {self._app} with the agent at {self._control}")
+        again, self._was_registered = " again" if self._was_registered else "", True
+        self._say(logging.INFO, f"{self._app}: registered{again} with the agent at {self._control}")
 
     def _fail(self, problem: str, now: float) -> float:
         """Take note that it is not registered; tell how long to wait for the next attempt."""
+        is_lost = not self._problem
         # Pauses get longer for an agent that ends again at once, too.
-        if self.registered and now - self._since > self._pause:
+        if is_lost and now - self._since > self._pause:
             self._next_pause = FIRST_PAUSE
         self._problem = problem
         if problem not in self._logged and not self._is_closed:
             self._logged.add(problem)
-            _say(logging.WARNING, f"{self._app} is not registered: {problem}")
+            what = "lost the agent" if is_lost else "not registered"
+            self._say(logging.WARNING, f"{self._app}: {what}: {problem}; trying again")
         self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST_PAUSE)
         # So that not all applications come at the same moment.
         return self._pause * (0.5 + os.urandom(1)[0] / 510)
+
+    def _say(self, level: int, text: str, error: BaseException | None = None) -> None:
+        """Log a line, with the traceback of an exception where one is given."""
+        # A handler that cannot write, for a full disk perhaps, must leave nobody frozen.
+        with contextlib.suppress(Exception):
+            _log.log(level, "%s", text, exc_info=error)
 
 
 class _Line:

@@ -8,12 +8,14 @@
     Registration(reactor, "orders", freeze=freeze, thaw=thaw).setServiceParent(application)
 
 The callbacks take a :class:`~xohook.client.Freeze` and a :class:`~xohook.client.Thaw`; they return
-a value, a Deferred or a coroutine.
+a value, a Deferred or a coroutine. What :mod:`xohook.client` logs goes to Twisted's logger here, in
+the namespace ``xohook.txclient``.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -25,6 +27,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from xohook.client import (
@@ -40,6 +43,13 @@ from xohook.client import (
     refuse_unrun,
     told,
 )
+
+_LEVELS = {
+    logging.INFO: LogLevel.info,
+    logging.WARNING: LogLevel.warn,
+    logging.ERROR: LogLevel.error,
+}
+_log = Logger()
 
 GLANCE = 1.0
 """Seconds between two looks at the monotonic clock while the application is at rest."""
@@ -210,6 +220,12 @@ class Registration(Applicant[object], Service):
         waiting: Deferred[bool] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
         return waiting
+
+    def _say(self, level: int, text: str, error: BaseException | None = None) -> None:
+        if error is None:
+            _log.emit(_LEVELS[level], "{text}", text=text)
+        else:
+            _log.failure("{text}", Failure(error), _LEVELS[level], text=text)
 
     def _tell_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -7,6 +7,7 @@ connections of their own, and are waited for afterwards.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -17,14 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import shortened
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE, Answer, Connection, bearer
+from xohook import ports
 
 if TYPE_CHECKING:
     # The standard library has it from Python 3.11 on.
@@ -35,6 +39,11 @@ GLANCE = 0.01
 
 #: The command ``xohook``, whether or not it is installed as a script.
 COMMAND = "from xohook.cli import main; main()"
+
+#: How many ports are reserved at once: more than any one test uses.
+RESERVATIONS = 64
+
+_reservations: deque[socket.socket] = deque()
 
 
 def eventually(true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
@@ -53,14 +62,25 @@ def eventually(true: Callable[[], object], what: str, patience: float = PATIENCE
 
 
 def free_port() -> int:
-    """Find a TCP port that nobody listens on.
+    """Reserve a TCP port that nobody listens on.
 
-    :return: the port; nothing keeps it for the caller.
+    The reservation is a bound socket with SO_REUSEADDR that does not listen. The kernel gives its
+    port to nobody who asks for any port, and lets a program with SO_REUSEADDR listen on it
+    (socket(7)). Connections to it are refused until then.
+
+    :return: the port; it stays reserved until :data:`RESERVATIONS` others have been reserved.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    _reservations.append(ports.bind(0))
+    if len(_reservations) > RESERVATIONS:
+        _reservations.popleft().close()
+    port: int = _reservations[-1].getsockname()[1]
+    return port
+
+
+@atexit.register
+def _release_ports() -> None:
+    for reservation in _reservations:
+        reservation.close()
 
 
 def accepts(port: int) -> bool:
@@ -184,7 +204,7 @@ class Agent:
         self.spawn()
         eventually(lambda: self.ended or accepts(self.port), "the agent accepts connections")
         if self.ended:
-            raise AssertionError(f"the agent did not stay up:\n{self.log}")
+            raise AssertionError(f"the agent did not stay up:\n{shortened(self.log)}")
 
     def spawn(self) -> None:
         """Start the agent and wait for nothing."""
@@ -298,7 +318,7 @@ class Agent:
         try:
             eventually(lambda: len(found.findall(self.log)) >= count, f"the log says {pattern!r}")
         except AssertionError as error:
-            raise AssertionError(f"{error}; it says:\n{self.log}") from None
+            raise AssertionError(f"{error}; it says:\n{shortened(self.log)}") from None
 
     @property
     def outcomes(self) -> list[str]:

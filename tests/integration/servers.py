@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import pwd
 import shutil
@@ -26,14 +25,15 @@ class Server:
     """
 
     def __init__(self, test: SynchronousTestCase, user: str | None = None) -> None:
+        own = os.geteuid()
+        account = needs.user(user) if user is not None and own == 0 else pwd.getpwuid(own)
         # The names of sockets may have 107 characters (unix(7)), and a test's own folder has more.
         self.folder = Path(tempfile.mkdtemp(prefix="xohook-test-"))
         test.addCleanup(shutil.rmtree, self.folder)
-        self.user = user if user is not None and os.geteuid() == 0 else getpass.getuser()
+        self.user = account.pw_name
         self._process: subprocess.Popen[bytes] | None = None
         self._test = test
-        entry = pwd.getpwnam(self.user)
-        os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+        os.chown(self.folder, account.pw_uid, account.pw_gid)
 
     def run(self, *arguments: str | Path) -> str:
         """Run a program as the server's user.
@@ -145,8 +145,8 @@ class PostgreSQL(Server):
     """
 
     def __init__(self, test: SynchronousTestCase) -> None:
-        super().__init__(test, "postgres")
         programs = self._programs()
+        super().__init__(test, "postgres")
         data = self.folder / "data"
         self.run(programs / "initdb", "--auth=trust", "--no-sync", f"--pgdata={data}")
         self.spawn(programs / "postgres", "-D", data, "-c", "listen_addresses=", "-k", self.folder)

@@ -114,6 +114,7 @@ class StatusTests(AskedTestCase):
 
     def test_other_user(self) -> None:
         """Who may not connect is told who may; a member of the group may, and sees no output."""
+        needs.root()
         agent = self.agent_with(
             self.programs.command("one", "echo secret; exit 1"), options="control_group = nogroup"
         )
@@ -131,7 +132,6 @@ class StatusTests(AskedTestCase):
 
     def ask_as(self, subcommand: str, *, group: int, path: str) -> str:
         """Ask as another user, of one group, who is told that all is not well."""
-        needs.root()
         command = AS_OTHER.format(subcommand=subcommand, group=group, user=NOBODY)
         return self.ask(subcommand, command=command, status=1, XOHOOK_CONTROL=path)
 

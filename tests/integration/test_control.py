@@ -234,7 +234,7 @@ class FloodTests(ControlTestCase):
                 reading.asked("event")
             events += 1000
             self.assertLess(events, 100_000)
-        self.assertIn(f"process {os.getpid()} of user 0 does not read", agent.log)
+        self.assertIn(f"process {os.getpid()} of user {os.geteuid()} does not read", agent.log)
         reading.call("status")
         self.assert_well(agent)
 

@@ -1,40 +1,22 @@
-"""The programs on the pages in ``docs/apps``, run as they stand there with the real agent."""
+"""The programs on the pages in ``docs/apps``, run as the page says, with the real agent."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests import needs
-from tests.integration.agent import COMMAND, Agent, eventually, free_port
+from tests.integration.agent import COMMAND, eventually, free_port
+from tests.integration.app_pages import A_WHILE, ExampleTestCase, commands_on
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE
-
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "apps"
-
-#: Seconds after which an app that does not answer is taken to wait. One that is only slow passes.
-A_WHILE = 0.3
-
-
-def program_on(page: str) -> str:
-    """Read the program of a page.
-
-    :param page: its name, without ``.rst``.
-    :return: the text of its one code block.
-    """
-    text = (PAGES / f"{page}.rst").read_text()
-    [block] = re.findall(r"^\.\. code-block:: \w+\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
-    return textwrap.dedent(block)
+from xohook import client
 
 
 def words(pid: int) -> list[bytes]:
@@ -46,85 +28,37 @@ def words(pid: int) -> list[bytes]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
-class ExampleTestCase(SynchronousTestCase):
-    """A program of a page, with an agent of its own that it has to take part with."""
-
-    page: str
-    app: str
-    suffix: str
-
-    def setUp(self) -> None:
-        self.directory = Path(self.mktemp()).resolve()
-        self.directory.mkdir()
-        self.agent = Agent.for_test(self, sections=f"[app:{self.app}]\n")
-        self.program = self.directory / f"program{self.suffix}"
-        self.program.write_text(program_on(self.page))
-        self.program.chmod(0o755)
-        self.file = self.directory / "file"
-        self.connections: list[socket.socket] = []
-        # The path of a socket has to be short.
-        self.address = self.agent.runtime_directory.parent / "app.sock"
-        self.process = subprocess.Popen(
-            self.command(),
-            cwd=self.directory,
-            env={**self.agent.environment, "XOHOOK_CONTROL": str(self.agent.control)},
-        )
-        self.addCleanup(self.end)
-        self.registered(1)
-
-    def end(self) -> None:
-        """End the program."""
-        for connection in self.connections:
-            connection.close()
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        finally:
-            self.process.kill()
-            self.process.wait()
-
-    def command(self) -> list[str]:
-        """Give the command line of the program."""
-        return [sys.executable, str(self.program), str(self.file), str(self.address)]
-
-    def registered(self, count: int) -> None:
-        """Wait until it has registered so many times."""
-        self.agent.wait_for_log(rf"app {self.app} \(.*\) registered", count)
-
-    # What is asked of the program, over a connection; others do it otherwise.
-
-    def send(self, text: str) -> socket.socket:
-        """Ask the program to keep a text, and wait for nothing."""
-        connection = socket.socket(socket.AF_UNIX)
-        self.connections.append(connection)
-        connection.settimeout(PATIENCE)
-        eventually(self.address.exists, "the program listens")
-        connection.connect(str(self.address))
-        connection.sendall(f"{text}\n".encode())
-        return connection
-
-    def acknowledged(self, connection: socket.socket) -> None:
-        """Wait until the program says that it has kept the text."""
-        connection.settimeout(PATIENCE)
-        self.assertTrue(connection.recv(4096))
-
-    def waits(self, connection: socket.socket) -> None:
-        """See that the program does not answer for a while."""
-        connection.settimeout(A_WHILE)
-        with self.assertRaises(TimeoutError):
-            connection.recv(1)
-
-    def kept(self) -> list[str]:
-        """Tell which texts the program's files hold, as somebody who copies the disk sees it."""
-        return self.file.read_text().split()
-
-    def keep(self, text: str) -> None:
-        """Have the program keep a text."""
-        self.acknowledged(self.send(text))
-
-
 class ExampleTests:
     """What every one of the programs does; mixed into the classes of those."""
+
+    #: What the page says that its command prints.
+    answer = "kept"
+
+    def test_page(self: ExampleTestCase) -> None:  # type: ignore[misc]
+        """The commands of the page do what it says: the answer comes, in a hold after the thaw."""
+        eventually(self.address.exists, "the program listens")
+        out, _ = self.ask().communicate(timeout=PATIENCE)
+        self.assertEqual(out.strip(), self.answer)  # type: ignore[attr-defined]
+        self.assertEqual(self.agent.get("/sync").status, 200)
+        asking = self.ask()
+        self.assertRaises(subprocess.TimeoutExpired, asking.wait, A_WHILE)
+        self.assertEqual(self.agent.get("/post-sync").status, 200)
+        out, _ = asking.communicate(timeout=PATIENCE)
+        self.assertEqual(out.strip(), self.second)  # type: ignore[attr-defined]
+
+    def test_says_registered(self: ExampleTestCase) -> None:  # type: ignore[misc]
+        """It says that it is registered, loses the agent, and is registered again."""
+        told = self.log.read_text
+        eventually(lambda: "registered" in told(), "it says that it is registered")
+        self.assertNotIn("again", told())
+        self.agent.restart()
+        eventually(lambda: "registered again" in told(), "it says so again")
+        self.assertLess(told().index("lost the agent"), told().index("registered again"))
+
+    @property
+    def second(self) -> str:
+        """What is answered the second time."""
+        return self.answer
 
     def test_window(self: ExampleTestCase) -> None:  # type: ignore[misc]
         """All that was acknowledged is on the disk in the hold; what comes then waits for it."""
@@ -160,16 +94,47 @@ class ExampleTests:
 class AsyncioTests(ExampleTests, ExampleTestCase):
     """``asyncio.rst``."""
 
-    page, app, suffix = "asyncio", "journal", ".py"
+    page, app, program = "asyncio", "journal", "journal.py"
+    file_name, socket_name = "journal.txt", "journal.sock"
+
+    def prepare(self) -> None:
+        needs.program("socat")
+
+
+class CopiedClientTests(AsyncioTests):
+    """``asyncio.rst`` with ``client.py`` alone, as ``index.rst`` has it copied."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        [copy] = [each for each in commands_on("index") if "client.py" in each]
+        self.assertTrue(copy.startswith("mkdir xohook\ncp "), copy)
+        installed = "/opt/xohook/lib/python3*/site-packages/xohook/client.py"
+        self.assertIn(installed, copy)
+        copy = copy.replace(installed, client.__file__)
+        subprocess.run(copy, shell=True, cwd=self.directory, check=True)
+
+    def here(self, command: str) -> str:
+        # Without the site's packages, and with nothing else that is installed.
+        return command.replace("/opt/xohook/bin/python", f"{sys.executable} -S")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "PYTHONPATH": ""}
 
 
 class TwistedTests(ExampleTests, ExampleTestCase):
     """``twisted.rst``."""
 
-    page, app, suffix = "twisted", "words", ".py"
+    page, app, program = "twisted", "words", "words.py"
+    file_name, socket_name = "words.json", "words.sock"
+    answer = "1"
 
-    def command(self) -> list[str]:
-        return [sys.executable, str(self.program), str(self.file), f"unix:{self.address}"]
+    def prepare(self) -> None:
+        needs.program("socat")
+
+    @property
+    def second(self) -> str:
+        return "2"
 
     def kept(self) -> list[str]:
         counts: dict[str, int] = json.loads(self.file.read_text())
@@ -179,20 +144,31 @@ class TwistedTests(ExampleTests, ExampleTestCase):
 class NodeTests(ExampleTests, ExampleTestCase):
     """``node.rst``."""
 
-    page, app, suffix = "node", "lines", ".js"
+    page, app, program = "node", "lines", "lines.js"
+    file_name, socket_name = "lines.txt", "lines.sock"
 
-    def command(self) -> list[str]:
-        return [needs.program("node"), str(self.program), str(self.file), str(self.address)]
+    def prepare(self) -> None:
+        needs.program("node")
+        needs.program("socat")
 
 
 class WebTests(ExampleTests, ExampleTestCase):
     """``python-web.rst``."""
 
-    page, app, suffix = "python-web", "notes", ".py"
+    page, app, program = "python-web", "notes", "notes.py"
+    # It listens on a port; its file is there as soon as it runs.
+    file_name = socket_name = "notes.sqlite"
 
-    def command(self) -> list[str]:
+    def prepare(self) -> None:
+        needs.program("curl")
         self.port = free_port()
-        return [sys.executable, str(self.program), str(self.file), str(self.port)]
+
+    def here(self, command: str) -> str:
+        return super().here(command).replace("8080", str(self.port))
+
+    def ask(self) -> subprocess.Popen[str]:
+        self.connect()
+        return super().ask()
 
     def send(self, text: str) -> socket.socket:
         connection = self.connect()
@@ -235,22 +211,44 @@ class WebTests(ExampleTests, ExampleTestCase):
 class BashTests(ExampleTestCase):
     """``bash.rst``."""
 
-    page, app, suffix = "bash", "jobs", ".sh"
+    page, app, program = "bash", "jobs", "jobs.sh"
+    file_name = "sizes"
 
-    def command(self) -> list[str]:
+    def prepare(self) -> None:
         needs.program("flock")
         # The command as it is installed, whether or not it is here.
         command = self.directory / "bin" / "xohook"
         command.parent.mkdir()
         command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{COMMAND}" "$@"\n')
         command.chmod(0o755)
-        path = f"{command.parent}:{os.environ['PATH']}"
-        return ["env", f"PATH={path}", str(self.program), "work", str(self.directory)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{self.directory}/bin:{os.environ['PATH']}"
+        return {**super().environment, "PATH": path}
+
+    def here(self, command: str) -> str:
+        for place in ("/usr/local/bin/", "/srv/jobs"):
+            command = command.replace(place, f"{self.directory}{place}")
+        return command
+
+    def command(self) -> str:
+        *installation, command = commands_on(self.page)[0].splitlines()
+        (self.directory / "usr/local/bin").mkdir(parents=True)
+        subprocess.run(
+            self.here("\n".join(installation)), shell=True, cwd=self.directory, check=True
+        )
+        return command
+
+    @property
+    def jobs(self) -> Path:
+        """The directory of the jobs."""
+        return self.directory / "srv" / "jobs"
 
     def put(self, name: str) -> None:
-        """Put a job there, whole."""
-        (self.directory / name).write_text("12345")
-        (self.directory / name).rename(self.directory / "new" / name)
+        """Put a job there as the page does, which calls it ``hello``."""
+        command = self.here(commands_on(self.page)[1].replace("hello", name))
+        subprocess.run(command, shell=True, cwd=self.directory, check=True)
 
     def done(self, *names: str) -> None:
         """Wait until exactly these jobs are done."""
@@ -258,18 +256,18 @@ class BashTests(ExampleTestCase):
 
     def names(self) -> list[str]:
         """Tell which jobs are done."""
-        return sorted(path.name for path in (self.directory / "done").iterdir())
+        return sorted(path.name for path in (self.jobs / "done").iterdir())
 
     def test_window(self) -> None:
         """No job is done in the hold, and those that came are done after it."""
         self.put("a")
         self.done("a")
         self.assertEqual(self.agent.get("/sync").status, 200)
-        self.assertTrue((self.directory / "paused").exists())
+        self.assertTrue((self.jobs / "paused").exists())
         self.put("b")
         self.assertEqual(self.names(), ["a"])
         self.assertEqual(self.agent.get("/post-sync").status, 200)
-        self.assertFalse((self.directory / "paused").exists())
+        self.assertFalse((self.jobs / "paused").exists())
         self.done("a", "b")
 
     def test_register_killed(self) -> None:
@@ -278,7 +276,7 @@ class BashTests(ExampleTestCase):
         [register] = [pid for pid in children(self.process.pid) if b"register" in words(pid)]
         os.kill(register, signal.SIGKILL)
         self.process.wait(PATIENCE)
-        self.assertFalse((self.directory / "paused").exists())
+        self.assertFalse((self.jobs / "paused").exists())
         self.assertEqual(self.agent.get("/post-sync").status, 500)
         self.agent.wait_for_outcomes("broken")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -25,9 +24,6 @@ class RegistrationTests(TestCase):
     """The service. The agent's end blocks, in threads beside the reactor."""
 
     def setUp(self) -> None:
-        silence = logging.NullHandler()
-        logging.getLogger("xohook.client").addHandler(silence)
-        self.addCleanup(logging.getLogger("xohook.client").removeHandler, silence)
         self.calls: list[Freeze | Thaw] = []
         self.on_freeze: Callable[[], object] = bool
         self.on_thaw: Callable[[], object] = bool
@@ -115,13 +111,13 @@ class RegistrationTests(TestCase):
         self.on_freeze = self.on_thaw = fail
         _, end = await self.registered()
         error = {"code": -32000, "message": "OSError: no room"}
-        with self.assertLogs("xohook.client", "ERROR"):
-            end.freeze("a")
-            answer = await deferToThread(end.receive)
-            self.assertEqual(answer, {"id": "freeze a", "error": error})
-            end.thaw("a", "failed")
-            answer = await deferToThread(end.receive)
-            self.assertEqual(answer, {"id": "thaw a", "error": error})
+        end.freeze("a")
+        answer = await deferToThread(end.receive)
+        self.assertEqual(answer, {"id": "freeze a", "error": error})
+        end.thaw("a", "failed")
+        answer = await deferToThread(end.receive)
+        self.assertEqual(answer, {"id": "thaw a", "error": error})
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 2)
         self.assertEqual(self.outcomes, ["failed"])
 
     async def test_thaw_while_freezing(self) -> None:
@@ -156,10 +152,10 @@ class RegistrationTests(TestCase):
             yield
 
         self.on_freeze = generator
-        with self.assertLogs("xohook.client", "ERROR"):
-            _, end = await self.registered()
-            end.freeze("a")
-            answer = await deferToThread(end.receive)
+        _, end = await self.registered()
+        end.freeze("a")
+        answer = await deferToThread(end.receive)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
         self.assertIn("which nobody runs", answer["error"]["message"])
 
     async def test_broken(self) -> None:

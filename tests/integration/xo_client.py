@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 import attrs
-from twisted.trial.unittest import SkipTest
 
 from tests import needs
 from tests.integration.hook_client import PATIENCE
@@ -88,10 +86,7 @@ def install() -> None:
         timeout=INSTALLATION_PATIENCE,
     )
     if npm.returncode:
-        problem = f"npm could not install XO's client:\n{npm.stdout}"
-        if os.environ.get("CI") == "true":
-            raise AssertionError(problem)
-        raise SkipTest(problem)
+        raise needs.missing(f"npm could not install XO's client:\n{npm.stdout}")
     done.write_bytes(wanted)
 
 
