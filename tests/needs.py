@@ -24,6 +24,7 @@ PACKAGES = {
     "prlimit": "util-linux",
     "setpriv": "util-linux",
     "sysctl": "procps",
+    "systemd-analyze": "systemd",
     "unshare": "util-linux",
     "xfs_repair": "xfsprogs",
 }
