@@ -66,7 +66,7 @@ class UnitTests(SynchronousTestCase):
         self.options = options(ETC / "xohook.service")
 
     def test_nothing_touches_a_frozen_filesystem(self) -> None:
-        """systemd creates nothing on a disk before it executes the agent, ``/run`` aside."""
+        """Nothing is created on a disk before the agent is executed; ``/run`` is none."""
         self.assertEqual(set(self.options) & (CREATED_BEFORE_EXEC | NAMESPACES | OTHERS), set())
 
     def test_output(self) -> None:
@@ -106,7 +106,7 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(waits("signal"), "")
 
     def test_understood(self) -> None:
-        """systemd understands every line of both units, and finds nothing to complain of."""
+        """Every line of both units is understood, and nothing in them is complained of."""
         program = needs.program("systemd-analyze")
         held = tempfile.TemporaryDirectory(prefix="xohook-test-")
         self.addCleanup(held.cleanup)

@@ -12,7 +12,17 @@ import attrs
 import click
 
 from xohook import config
-from xohook.cli import addresses, apps, belongings, earlier, options, programs, stillness, trials
+from xohook.cli import (
+    addresses,
+    apps,
+    belongings,
+    earlier,
+    options,
+    programs,
+    stillness,
+    trials,
+    watchdog,
+)
 from xohook.cli.findings import Finding, error, ok
 from xohook.errors import ConfigurationError
 from xohook.settings import Settings
@@ -57,6 +67,7 @@ def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
         if participant.name in recipes and all(finding.level == "ok" for finding in found):
             yield trials.examine(participant, recipes[participant.name])
     yield from stillness.examine(settings.participants, settings.apps)
+    yield from watchdog.examine(settings)
     yield from belongings.directories(settings)
     yield from apps.examine(settings)
     yield from belongings.authentication(settings)
