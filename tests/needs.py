@@ -40,6 +40,7 @@ PACKAGES = {
     "socat": "socat",
     "sqlite3": "sqlite3",
     "sysctl": "procps",
+    "systemd-analyze": "systemd",
     "umount": "mount",
     "unshare": "util-linux",
     "xfs_repair": "xfsprogs",
