@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -158,6 +159,22 @@ class RootTests(PlantedTestCase):
         os.chown(agent.state_directory.parent, PLANTER, PLANTER)
         self.assert_refused(agent, f"{self.top}/users belongs to user {PLANTER}")
 
+    def test_configuration(self) -> None:
+        """Another user's configuration is refused to a service; started by hand the agent warns."""
+        agent = self.make()
+        os.chown(agent.configuration, PLANTER, PLANTER)
+        environment = {**agent.environment, "INVOCATION_ID": ""}
+        self.patch(Agent, "environment", environment)
+        agent.start()
+        warning = f"{agent.configuration} belongs to user {PLANTER}, and the agent is user 0"
+        self.assertIn(warning, agent.log)
+        agent.kill(signal.SIGHUP)
+        agent.wait_for_log("reloaded, with")
+        agent.stop()
+        agent.log_path.unlink()
+        self.patch(Agent, "environment", {**environment, "INVOCATION_ID": "5f1e"})
+        self.assert_refused(agent, warning, f"chown 0 {agent.configuration}")
+
     def test_own(self) -> None:
         """What root's agent has left itself is carried out as ever."""
         agent = self.make()
@@ -233,6 +250,22 @@ class HomeTests(PlantedTestCase):
             check=False,
         )
         self.assertIn(f"process {agent.pid}".encode(), told.stdout)
+
+
+class SetupTests(PlantedTestCase):
+    """``xohook setup``, run by root for an agent of another user."""
+
+    def test_for_user(self) -> None:
+        """What it makes in that user's directory is that user's, whose agent then starts."""
+        agent = self.make(UsersAgent)
+        for each in (agent.state_directory, agent.runtime_directory):
+            each.mkdir(mode=0o700)
+            os.chown(each, AGENT, AGENT)
+        agent.runtime_directory.parent.chmod(0o755)
+        agent.setup()
+        made = {each.name: each.stat().st_uid for each in agent.state_directory.iterdir()}
+        self.assertEqual(made, {"secret": AGENT, "vm": AGENT})
+        agent.start()
 
 
 class OddFileTests(PlantedTestCase):
