@@ -12,13 +12,13 @@ from pathlib import Path
 from unittest import SkipTest
 
 PACKAGES = {
+    "btrfs": "btrfs-progs",
     "dumpe2fs": "e2fsprogs",
     "flock": "util-linux",
     "fsfreeze": "util-linux",
     "ip": "iproute2",
     "mariadb-install-db": "mariadb-server",
     "mariadbd": "mariadb-server",
-    "btrfs": "btrfs-progs",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
