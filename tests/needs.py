@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest import SkipTest
 
 PACKAGES = {
+    "btrfs": "btrfs-progs",
     "bash": "bash",
     "curl": "curl",
     "dumpe2fs": "e2fsprogs",
@@ -25,7 +26,6 @@ PACKAGES = {
     "ip": "iproute2",
     "mariadb-install-db": "mariadb-server",
     "mariadbd": "mariadb-server",
-    "btrfs": "btrfs-progs",
     "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
