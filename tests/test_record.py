@@ -14,7 +14,15 @@ from xohook.strays import Stray
 
 ENTRY = Entry("command:a", 40, {"thaw": ["true"]}, {"pid": 12, "started": 345})
 
-FULL = State(window="w1", waiting=1, owed=2, entries=(ENTRY,), strays=(Stray("w0", True, 1234.5),))
+FULL = State(
+    window="w1",
+    waiting=1,
+    owed=2,
+    waiting_from=("192.0.2.1",),
+    owed_from=("192.0.2.2", "2001:db8::1"),
+    entries=(ENTRY,),
+    strays=(Stray("w0", True, 1234.5, "192.0.2.1"),),
+)
 
 
 class RecordTests(SynchronousTestCase):
@@ -64,6 +72,24 @@ class RecordTests(SynchronousTestCase):
         self.change(boot_id="another")
         expected = State(window="w1", entries=(attrs.evolve(ENTRY, process={}),))
         self.assertEqual(self.read(), expected)
+
+    def test_without_sources(self) -> None:
+        """A record that does not say where requests came from is understood."""
+        self.record.write(FULL)
+        held = json.loads(self.record.path.read_text())
+        del held["waiting_from"], held["owed_from"], held["strays"][0]["source"]
+        self.record.path.write_text(json.dumps(held))
+        expected = attrs.evolve(
+            FULL, waiting_from=(), owed_from=(), strays=(Stray("w0", True, 1234.5, ""),)
+        )
+        self.assertEqual(self.read(), expected)
+
+    def test_wrong_sources(self) -> None:
+        """What is no source is not taken for one."""
+        for sources in ([1], 1, [None], [["192.0.2.1"]]):
+            self.record.write(FULL)
+            self.change(owed_from=sources)
+            self.assertRaises(RecordError, self.read)
 
     def test_another_version(self) -> None:
         """The form of another version is not guessed at."""

@@ -92,6 +92,21 @@ class SameBootTests(RecoverTestCase):
         self.recover()
         strays = Record(self.directory).read().strays
         self.assertEqual([stray.answered for stray in strays], [True, True, False])
+        self.assertEqual([stray.source for stray in strays], ["", "", ""])
+
+    def test_sources_of_strays(self) -> None:
+        """Each is expected from where its ``/sync`` came; what is not known stays unknown."""
+        state = State(
+            window="w1",
+            waiting=1,
+            owed=2,
+            waiting_from=("192.0.2.1",),
+            owed_from=("192.0.2.2",),
+        )
+        self.record.write(state)
+        self.recover()
+        strays = Record(self.directory).read().strays
+        self.assertEqual([stray.source for stray in strays], ["192.0.2.2", "", "192.0.2.1"])
 
 
 class AnotherBootTests(RecoverTestCase):

@@ -15,8 +15,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.window_course import BUDGET, LIMIT, Scene
 from xohook.answers import Answer
@@ -345,6 +346,7 @@ class AnyRunTests(SynchronousTestCase):
     def run_any(self, machine: Any) -> None:
         """Run many of them."""
 
+        @implementer(ILogObserver)
         def note(event: LogEvent) -> None:
             if "log_failure" in event:
                 AnyRun.faults.append(event)

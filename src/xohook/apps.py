@@ -191,7 +191,10 @@ class Apps:
 
     def _tell(self, registration: Registration, *, is_there: bool) -> None:
         for watcher in tuple(self.watchers):
-            watcher(registration, is_there)
+            try:
+                watcher(registration, is_there)
+            except Exception:  # noqa: BLE001 - an app does not wait for who looks on.
+                self._log.failure("a fault of xohook itself")
 
 
 def _first(*choices: Any) -> Any:

@@ -65,6 +65,10 @@ RESERVED = 32
 _log = Logger()
 
 
+def _tell_of_fault(fault: Failure) -> None:
+    _log.failure("a fault of xohook itself", fault)
+
+
 @implementer(IFileDescriptorReceiver, IHalfCloseableProtocol, IPushProducer)
 class ControlChannel(protocol.Protocol):
     """One connection.
@@ -180,6 +184,7 @@ class ControlChannel(protocol.Protocol):
         answered = maybeDeferred(call, self, request.method, request.params)
         answered.addCallback(lambda value: self._send(Result(request.id, value)))
         answered.addErrback(refuse)
+        answered.addErrback(_tell_of_fault)
 
     def _take_answer(self, answer: Result | Error) -> None:
         # A late one has no call any more.

@@ -205,11 +205,26 @@ class HookRequest(server.Request):
         try:
             self.render(self.site.getResourceFor(self))
         except Exception:  # noqa: BLE001 - a fault is this request's own and is answered 500.
-            self._log.failure("a fault of xohook itself")
-            self.setResponseCode(http.INTERNAL_SERVER_ERROR)
-            self.setHeader(b"Content-Length", b"14")
-            self.write(b"Internal Error")
-            self.finish()
+            self.fail()
+
+    def fail(self) -> None:
+        """Log the exception that is being handled, and answer 500.
+
+        Where an answer has begun to go out the connection is closed instead.
+        """
+        self._log.failure(
+            "cannot answer {source}: a fault of xohook itself", source=printable(self.source)
+        )
+        if self.finished or self._disconnected:
+            return
+        if self.startedWriting:
+            self.channel.abort()
+            return
+        self.setResponseCode(http.INTERNAL_SERVER_ERROR)
+        self.responseHeaders.removeHeader(b"Content-Type")
+        self.setHeader(b"Content-Length", b"14")
+        self.write(b"Internal Error")
+        self.finish()
 
 
 class HookSite(server.Site):

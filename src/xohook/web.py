@@ -6,6 +6,8 @@ import json
 import math
 from collections.abc import Callable, Sequence
 
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -18,10 +20,12 @@ from xohook.site import HookRequest
 from xohook.steps import Step
 from xohook.text import printable
 
+_log = Logger()
+
 RETRY_AFTER = b"5"
 """Seconds after which an agent that is shutting down may be back."""
 
-_REFUSED = frozenset({"q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000"})
+_REFUSED = frozenset({b"q=0", b"q=0.", b"q=0.0", b"q=0.00", b"q=0.000"})
 """The ways to give a type no weight (RFC 9110, section 12.4.2)."""
 
 _BODIES = {
@@ -129,8 +133,12 @@ class Hook(Resource):
         is_open = True
 
         def deliver(answer: Answer) -> None:
-            if is_open:
+            if not is_open:
+                return
+            try:
                 respond(request, answer, self._keeper.steps(answer.window))
+            except Exception:  # noqa: BLE001 - the requester must not be left without an answer.
+                request.fail()
 
         def close(_: object) -> None:
             nonlocal is_open
@@ -138,7 +146,8 @@ class Hook(Resource):
             self._keeper.gone(requester)
 
         requester = Requester(request.source or "a local socket", deliver)
-        request.notifyFinish().addErrback(close)
+        finished = request.notifyFinish().addErrback(close)
+        finished.addErrback(_tell_of_fault)
         self._ask(requester)
         return NOT_DONE_YET
 
@@ -180,12 +189,17 @@ def respond(request: HookRequest, answer: Answer, steps: Sequence[Step]) -> None
 
 def _wants_json(request: HookRequest) -> bool:
     """Tell whether JSON is asked for by name (RFC 9110, section 12.5.1)."""
-    for header in request.requestHeaders.getRawHeaders("Accept") or ():
-        for choice in header.lower().split(","):
-            kind, *parameters = (part.strip() for part in choice.split(";"))
-            if kind == "application/json":
+    # In bytes: anything may stand in a header, and as text it would have to be UTF-8.
+    for header in request.requestHeaders.getRawHeaders(b"Accept") or ():
+        for choice in header.lower().split(b","):
+            kind, *parameters = (part.strip() for part in choice.split(b";"))
+            if kind == b"application/json":
                 return _REFUSED.isdisjoint(parameters)
     return False
+
+
+def _tell_of_fault(fault: Failure) -> None:
+    _log.failure("a fault of xohook itself", fault)
 
 
 def send(request: HookRequest, body: bytes) -> None:

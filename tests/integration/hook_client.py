@@ -82,6 +82,7 @@ class Connection:
     :param host: the address; traffic stays on this machine unless told otherwise.
     :param context: the TLS context, by default one of this connection's own.
     :param session: the TLS session to resume, None for a full handshake.
+    :param source: the address to come from, by default the kernel's choice.
     """
 
     def __init__(
@@ -91,8 +92,11 @@ class Connection:
         *,
         context: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
+        source: str = "",
     ) -> None:
-        plain = socket.create_connection((host, port), timeout=PATIENCE)
+        plain = socket.create_connection(
+            (host, port), timeout=PATIENCE, source_address=(source, 0) if source else None
+        )
         try:
             # A segment that the kernel delays would be measured as the server's slowness.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
