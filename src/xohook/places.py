@@ -112,4 +112,6 @@ def _make(directory: Path) -> None:
         if not os.path.lexists(parent):
             # With parents=True they would be open to whomever the umask does not keep out.
             parent.mkdir(mode=0o755, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
+    # On a frozen filesystem mkdir(2) waits, even where there is nothing to make.
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, exist_ok=True)

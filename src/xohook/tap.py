@@ -19,7 +19,7 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from xohook import __version__, config, places, systemd
-from xohook.disk import Disk
+from xohook.disk import Disk, WrittenStamp
 from xohook.errors import ConfigurationError, XohookError
 from xohook.lock import Lock, lock
 from xohook.logs import WaitingLog
@@ -114,13 +114,12 @@ def makeService(options: Options) -> Started:
             options.output.check()
         settings = config.load(options.path, environ=os.environ)
         places.prepare(settings.state_directory, os.geteuid())
-        writer = DiskWriter(main(), str(found.stamp.path))
         agent = Agent(
             main(),
             settings,
             found.record,
             found.recovered.strays,
-            Disk(main(), found.stamp, WaitingLog(), writer.ask),
+            Disk(main(), found.stamp, WaitingLog(), found.writer.ask),
             options.inherited,
             os.environ,
         )
@@ -144,12 +143,14 @@ class Found:
     :param lock: the lock of the runtime directory.
     :param record: the record in it.
     :param stamp: the stamp of the state directory.
+    :param writer: the writer of the stamp.
     :param recovered: what has come of the thaws that were owed.
     """
 
     lock: Lock
     record: Record
     stamp: Stamp
+    writer: DiskWriter
     recovered: Recovered
 
 
@@ -172,4 +173,6 @@ def _recover(path: Path) -> Found:
         config.load(path, environ=os.environ)
     places.prepare(runtime, os.geteuid())
     locked = lock(runtime)
-    return Found(locked, record, stamp, recover(record, stamp))
+    writer = DiskWriter(main(), str(stamp.path))
+    recovered = recover(record, WrittenStamp(state, writer))
+    return Found(locked, record, stamp, writer, recovered)

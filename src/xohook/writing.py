@@ -202,9 +202,8 @@ class Writer:
         self._start()
         self._begin()
         self._watch()
-        self._log.warn(
-            "the writer of the {what} had ended, and was started again", what=self._task[0]
-        )
+        what = "stamp" if self._task[0] == "stamp" else "log"
+        self._log.warn("the writer of the {what} had ended: started again", what=what)
 
 
 class DiskWriter(Writer):
