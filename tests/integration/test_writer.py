@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
-from tests.integration.agent import Agent, eventually
+from tests.integration.agent import COMMAND, Agent, eventually
 from tests.integration.disks import Disk, DiskTestCase
 from tests.integration.footprint import writers
 from tests.integration.programs import Programs
@@ -133,6 +135,22 @@ class LogTests(FrozenTestCase):
         self.assert_frozen(self.disk)
         self.assertEqual(agent.get("/post-sync").status, 200)
         self.assert_complete(agent, MANY)
+
+    def test_thaw_now(self) -> None:
+        """``xohook thaw`` ends the window and the freeze."""
+        agent = self.start(sections=self.hidden())
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.ask_much(agent)
+        subprocess.run(
+            [sys.executable, "-c", COMMAND, "thaw", "-c", agent.configuration],
+            env=agent.environment,
+            capture_output=True,
+            check=True,
+            timeout=ENDS,
+        )
+        self.assert_let_go()
+        self.assert_complete(agent, MANY)
+        agent.wait_for_outcomes("stopped")
 
     def test_end(self) -> None:
         """SIGTERM ends the agent, with its thaw, while its log is stuck; the lines come later."""
