@@ -242,6 +242,17 @@ class StateTests(FrozenTestCase):
         self.disk.thaw()
         eventually(lambda: not self.stamp.exists(), "the stamp is removed")
 
+    def test_end_while_pressing(self) -> None:
+        """SIGTERM while a newer stamp is stuck leaves neither that one nor the older."""
+        agent = self.start_on_disk("", self.hidden(thaw=False))
+        with agent.connect() as waiting:
+            waiting.start("GET", "/sync", agent.credentials)
+            agent.wait_for_log("the stamp .* waits for it")
+            self.assertTrue(self.stamp.exists())
+            self.assertLess(self.end(agent), ENDS)
+        self.disk.thaw()
+        eventually(lambda: not list(self.stamp.parent.glob("*stamp*")), "the stamp is removed", 10)
+
     def test_killed(self) -> None:
         """A stamp that was stuck when the agent was killed does not appear afterwards."""
         agent = self.start_on_disk("", self.programs.command("a"))
