@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -12,10 +14,65 @@ from xohook.errors import RecordError
 from xohook.logs import WaitingLog
 from xohook.record import Entry
 from xohook.stamp import Stamp
+from xohook.writing import DiskWriter
+
+START_WAITS = 5.0
+"""Seconds for which a start waits for each change of the stamp. A frozen disk is no reason not to
+start: it may be what this start thaws."""
 
 LIFT_WAITS = 2.0
 """Seconds for which a thaw waits until the stamp is removed. A disk that needs longer removes it
 later; with :data:`xohook.writing.END_WAITS` it makes the five seconds of ``docs/operation.rst``."""
+
+_NO_ANSWER = "the disk does not answer; see whether its filesystem is frozen, full or failing"
+
+
+class WrittenStamp(Stamp):
+    """The stamp of an agent that starts, and has no reactor yet: changed by the writer.
+
+    :param directory: the state directory.
+    :param writer: the writer of the stamp.
+    """
+
+    _log = Logger()
+
+    def __init__(self, directory: Path, writer: DiskWriter) -> None:
+        super().__init__(directory)
+        self._writer = writer
+
+    def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
+        """Put the stamp on the disk, and wait :data:`START_WAITS` at most.
+
+        :param window: the window's id.
+        :param time: when it opened, in seconds since the epoch.
+        :param at_rest: the participants that are frozen.
+        :raises RecordError: where it cannot be written, or not in time.
+        """
+        problem = self._do("press", self.encode(window, time, at_rest))
+        if problem != "":
+            raise RecordError(f"cannot write the stamp {self.path}: {problem or _NO_ANSWER}")
+
+    def lift(self) -> None:
+        """Take the stamp off the disk; where that takes longer, the writer does it later.
+
+        :raises RecordError: where it cannot be removed.
+        """
+        problem = self._do("lift")
+        if problem is None:
+            self._log.warn(
+                "the stamp {path} is removed later: {why}", path=self.path, why=_NO_ANSWER
+            )
+        elif problem:
+            raise RecordError(f"cannot remove the stamp {self.path}: {problem}")
+
+    def _do(self, word: str, *values: bytes) -> str | None:
+        """Give an order; tell what went wrong, or None where nothing is known in time."""
+        answers: list[str] = []
+        self._writer.ask(word, *values).addCallback(answers.append)
+        until = time.monotonic() + START_WAITS
+        while not answers and self._writer.wait(until):
+            pass
+        return answers[0] if answers else None
 
 
 class Disk:

@@ -19,7 +19,7 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from xohook import __version__, config, places, systemd, trusted
-from xohook.disk import Disk
+from xohook.disk import Disk, WrittenStamp
 from xohook.errors import ConfigurationError, XohookError
 from xohook.lock import Lock, lock
 from xohook.logs import WaitingLog
@@ -117,13 +117,12 @@ def makeService(options: Options) -> Started:
         trusted.examine(options.path, os.environ)
         places.prepare(settings.state_directory, os.geteuid())
         found.state_lock.take()
-        writer = DiskWriter(main(), str(found.stamp.path))
         agent = Agent(
             main(),
             settings,
             found.record,
             found.recovered,
-            Disk(main(), found.stamp, WaitingLog(), writer.ask),
+            Disk(main(), found.stamp, WaitingLog(), found.writer.ask),
             options.inherited,
             os.environ,
         )
@@ -148,6 +147,7 @@ class Found:
     :param state_lock: the lock of the state directory.
     :param record: the record in it.
     :param stamp: the stamp of the state directory.
+    :param writer: the writer of the stamp.
     :param recovered: what has come of the thaws that were owed.
     """
 
@@ -155,6 +155,7 @@ class Found:
     state_lock: StateLock
     record: Record
     stamp: Stamp
+    writer: DiskWriter
     recovered: Recovered
 
 
@@ -182,4 +183,6 @@ def _recover(path: Path) -> Found:
     locked = lock(runtime)
     state_lock = StateLock(state, os.geteuid())
     state_lock.take()
-    return Found(locked, state_lock, record, stamp, recover(record, stamp))
+    writer = DiskWriter(main(), str(stamp.path))
+    recovered = recover(record, WrittenStamp(state, writer))
+    return Found(locked, state_lock, record, stamp, writer, recovered)

@@ -202,9 +202,8 @@ class Writer:
         self._start()
         self._begin()
         self._watch()
-        self._log.warn(
-            "the writer of the {what} had ended, and was started again", what=self._task[0]
-        )
+        what = "stamp" if self._task[0] == "stamp" else "log"
+        self._log.warn("the writer of the {what} had ended: started again", what=what)
 
 
 class DiskWriter(Writer):
@@ -220,6 +219,7 @@ class DiskWriter(Writer):
         self._number = 0
         # Its own tracebacks go where the agent's go.
         super().__init__(reactor, ("stamp", path), {1: 2, 2: 2})
+        reactor.addSystemEventTrigger("after", "shutdown", self._hand_over)
 
     def ask(self, word: str, *values: bytes) -> Deferred[str]:
         """Give an order; it takes the place of those that have not been sent yet.
@@ -248,6 +248,12 @@ class DiskWriter(Writer):
 
     def _begin(self) -> None:
         self._unsent = self._orders[0][1] if self._orders else b""
+
+    def _hand_over(self) -> None:
+        """Give the writer what is left, for the time after the agent's end."""
+        for _, order, _ in list(self._orders)[1:]:
+            self._unsent += order
+        self.doWrite()
 
     def _heard(self, number: int, problem: str) -> None:
         _, _, result = self._orders.popleft()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
-from tests.integration.agent import Agent, eventually
+from tests.integration.agent import COMMAND, Agent, eventually
 from tests.integration.disks import Disk, DiskTestCase
 from tests.integration.footprint import writers
 from tests.integration.programs import Programs
@@ -63,6 +65,8 @@ class FrozenTestCase(DiskTestCase):
         log = own_log or self.disk.mount / "agent.log"
         agent = LoggingAgent(Path(self.mktemp()).resolve(), log, options, sections)
         self.addCleanup(agent.stop)
+        # Before the agent's end, which would wait for ever where something is wrong.
+        self.addCleanup(self.disk.release)
         agent.start()
         return agent
 
@@ -72,7 +76,7 @@ class FrozenTestCase(DiskTestCase):
             self.assertEqual(agent.get("/nothing").status, 404)
 
     def assert_complete(self, agent: Agent, count: int) -> None:
-        """See that the log has all of these requests, each line with its own time, in order."""
+        """See that the log has all of these requests, in order, each with its own time."""
         agent.wait_for_log("another path or method 404", count)
         self.assertEqual(agent.log.count("another path or method 404"), count)
         times = [
@@ -123,12 +127,30 @@ class LogTests(FrozenTestCase):
         agent = Agent(Path(self.mktemp()).resolve(), sections=self.hidden())
         agent.log_path = self.disk.mount / "output"
         self.addCleanup(agent.stop)
+        # Before the agent's end, which would wait for ever where something is wrong.
+        self.addCleanup(self.disk.release)
         agent.start()
         self.assertEqual(agent.get("/sync").status, 200)
         self.ask_much(agent)
         self.assert_frozen(self.disk)
         self.assertEqual(agent.get("/post-sync").status, 200)
         self.assert_complete(agent, MANY)
+
+    def test_thaw_now(self) -> None:
+        """``xohook thaw`` ends the window and the freeze."""
+        agent = self.start(sections=self.hidden())
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.ask_much(agent)
+        subprocess.run(
+            [sys.executable, "-c", COMMAND, "thaw", "-c", agent.configuration],
+            env=agent.environment,
+            capture_output=True,
+            check=True,
+            timeout=ENDS,
+        )
+        self.assert_let_go()
+        self.assert_complete(agent, MANY)
+        agent.wait_for_outcomes("stopped")
 
     def test_end(self) -> None:
         """SIGTERM ends the agent, with its thaw, while its log is stuck; the lines come later."""
@@ -166,6 +188,8 @@ class StateTests(FrozenTestCase):
         agent.state_directory = self.disk.mount / "state"
         agent.configure(options, sections)
         self.addCleanup(agent.stop)
+        # Before the agent's end, which would wait for ever where something is wrong.
+        self.addCleanup(self.disk.release)
         agent.start()
         # Kept in memory: it is read from the state directory.
         self.assertEqual(agent.get("/nothing").status, 404)
@@ -186,6 +210,8 @@ class StateTests(FrozenTestCase):
             answer = waiting.answer()
         self.assertEqual(answer.status, 500)
         agent.wait_for_outcomes("failed")
+        # XO sends it after a failed window too.
+        agent.get("/post-sync")
         self.assert_let_go()
         eventually(lambda: not self.stamp.exists(), "the stamp is removed")
         agent.configure(sections=self.programs.command("b"))
@@ -215,6 +241,17 @@ class StateTests(FrozenTestCase):
         self.assertEqual(self.programs.journal, ["freeze a", "thaw a stopped"])
         self.disk.thaw()
         eventually(lambda: not self.stamp.exists(), "the stamp is removed")
+
+    def test_end_while_pressing(self) -> None:
+        """SIGTERM while a newer stamp is stuck leaves neither that one nor the older."""
+        agent = self.start_on_disk("", self.hidden(thaw=False))
+        with agent.connect() as waiting:
+            waiting.start("GET", "/sync", agent.credentials)
+            agent.wait_for_log("the stamp .* waits for it")
+            self.assertTrue(self.stamp.exists())
+            self.assertLess(self.end(agent), ENDS)
+        self.disk.thaw()
+        eventually(lambda: not list(self.stamp.parent.glob("*stamp*")), "the stamp is removed", 10)
 
     def test_killed(self) -> None:
         """A stamp that was stuck when the agent was killed does not appear afterwards."""
@@ -281,6 +318,8 @@ class FileTests(FrozenTestCase):
         directory = Path(self.mktemp()).resolve()
         agent = LoggingAgent(directory, directory / "missing" / "log")
         self.addCleanup(agent.stop)
+        # Before the agent's end, which would wait for ever where something is wrong.
+        self.addCleanup(self.disk.release)
         agent.spawn()
         self.assertEqual(agent.wait(), 1)
         said = agent.log_path.read_text()
