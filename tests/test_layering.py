@@ -41,6 +41,7 @@ FLOORS = {
     "xohook.guarding": 1,
     "xohook.host": 1,
     "xohook.identities": 1,
+    "xohook.journal": 1,
     "xohook.kinds": 1,
     "xohook.lock": 1,
     "xohook.logs": 1,

@@ -14,7 +14,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
 from xohook import __version__, certificate, config, credentials, listening, systemd
 from xohook.apps import Apps
@@ -73,6 +73,9 @@ class Agent(Service):
     :raises StartError: where something is missing that cannot be made.
     """
 
+    log_observer: ILogObserver | None = None
+    """What twistd logs to in the place of its own; None for its own."""
+
     _log = Logger()
 
     def __init__(
@@ -117,6 +120,15 @@ class Agent(Service):
         self._ports: list[IListeningPort] = []
         self._renewal: IDelayedCall | None = None
         self._set_patience(settings)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become a part of twistd's application, and tell it what to log to.
+
+        :param parent: the application.
+        """
+        super().setServiceParent(parent)
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
 
     def privilegedStartService(self) -> None:
         """Open the listening sockets; an agent that listens on nothing does not stay up.

@@ -7,16 +7,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import reactor
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from xohook import __version__, config, places, systemd
 from xohook.errors import ConfigurationError, XohookError
+from xohook.journal import JournalObserver, is_journal
 from xohook.lock import lock
 from xohook.record import Record
 from xohook.recovery import Recovered, recover
@@ -74,7 +76,20 @@ def makeService(options: Options) -> Agent:
     with _told(recovered.problems):
         settings = config.load(options.path, environ=os.environ)
         places.prepare(settings.state_directory, os.geteuid())
-        return Agent(main, settings, record, recovered.strays, stamp, options.inherited, os.environ)
+        agent = Agent(
+            main, settings, record, recovered.strays, stamp, options.inherited, os.environ
+        )
+    agent.log_observer = _log_observer(options.parent or {})
+    return agent
+
+
+def _log_observer(twistd: Mapping[str, Any]) -> ILogObserver | None:
+    """Give what writes to the journal, where twistd would write its own lines there."""
+    goes_elsewhere = twistd.get("syslog") or twistd.get("logger")
+    is_standard_output = twistd.get("nodaemon") and twistd.get("logfile") in (None, "", "-")
+    if goes_elsewhere or not is_standard_output or not is_journal(1, os.environ):
+        return None
+    return JournalObserver(sys.stdout)
 
 
 @contextmanager
