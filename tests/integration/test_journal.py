@@ -43,7 +43,8 @@ class AgentTests(SynchronousTestCase):
         lines = agent.log.splitlines()
         self.assertEqual([line for line in lines if not line.startswith("<")], [])
         self.assertTrue(any(line.startswith("<6>twistd ") for line in lines), lines)
-        self.assertTrue(any(line.startswith("<4>command:bad not frozen") for line in lines), lines)
+        [warning] = [line for line in lines if "command:bad not frozen" in line]
+        self.assertTrue(warning.startswith("<4>"), warning)
         self.assertNotIn("+0000", agent.log)
 
     def test_elsewhere(self) -> None:
