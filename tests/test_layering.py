@@ -44,6 +44,7 @@ FLOORS = {
     "xohook.host": 1,
     "xohook.identities": 1,
     "xohook.judged": 1,
+    "xohook.journal": 1,
     "xohook.kinds": 1,
     "xohook.lock": 1,
     "xohook.logs": 1,

@@ -416,13 +416,16 @@ def told(error: BaseException) -> str:
     """Tell an exception in one printable line.
 
     :param error: the exception.
-    :return: its type and its text, cut to 500 characters.
+    :return: its type and its text, cut to 500 characters; the text alone where the exception has an
+        attribute ``says_all`` that is true.
     """
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an application's exception may fail to tell itself.
         text = "it cannot tell why"
     kind = type(error).__name__
+    if text and getattr(error, "says_all", False):
+        return _one_line(text)
     return _one_line(f"{kind}: {text}" if text else kind)
 
 

@@ -93,6 +93,7 @@ class Keeper:
         self._order = Order("", 0.0, (), disk, self._unthawed)
         self._last = self._told = Answer(status=200)
         self._terms = Terms("", 0.0, self.let_go)
+        self._let_go: set[str] = set()
         self._under_way: Deferred[None] | None = None
         self._changes: list[Callable[[], object]] = []
         self.watchers: list[Watcher] = []
@@ -144,6 +145,7 @@ class Keeper:
         """
         line = f"{participant.name}: {reason}"
         self._log.warn("window {window}: let go: {line}", window=self._order.window, line=line)
+        self._let_go.add(line)
         if participant.abort:
             self._windows.let_go(line)
 
@@ -238,6 +240,7 @@ class Keeper:
         :param window: the window's id.
         """
         self._order = Order(window, time.time(), self._new_steps(), self._disk, self._unthawed)
+        self._let_go.clear()
         self._tell()
         limits = self._course.limits
         longest = limits.freeze_budget + limits.hold_limit + GUARD_GRACE
@@ -298,8 +301,10 @@ class Keeper:
         """
         say = self._log.info if end.status == 200 else self._log.warn
         say("window {window} {outcome}", window=end.window, outcome=end.state)
+        logged = self._logged()
         for line in end.lines:
-            self._log.warn("window {window}: {line}", window=end.window, line=line)
+            if line not in logged:
+                self._log.warn("window {window}: {line}", window=end.window, line=line)
         self._last = end
         self._tell()
         changes, self._changes = self._changes, []
@@ -345,6 +350,16 @@ class Keeper:
                 failed(self._own_fault(result))
 
         under_way.addBoth(end)
+
+    def _logged(self) -> set[str]:
+        """Tell what went wrong in the present window and stands in the log already."""
+        steps = self._order.steps
+        not_frozen = {f"{step.name}: {step.freeze_problem}" for step in steps}
+        return (
+            not_frozen
+            | {f"{step.name}: not thawed: {step.thaw_problem}" for step in steps}
+            | (self._let_go)
+        )
 
     def _new_steps(self) -> list[Step]:
         participants = (*self._participants, *self._apps())

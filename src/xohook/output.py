@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -30,6 +31,7 @@ from zope.interface import implementer
 
 from xohook.errors import StartError
 from xohook.guards.writer import RAW, frame
+from xohook.journal import JournalObserver, is_journal
 from xohook.writing import END_WAITS, Writer
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -90,6 +92,7 @@ class Output(Writer):
         self._patience = END_WAITS
         self._asked = 0
         self._answered: dict[int, str] = {}
+        self._is_journal = target.task[0] == "output" and is_journal(1, os.environ)
         super().__init__(reactor, target.task, _redirect())
         reactor.addSystemEventTrigger("after", "shutdown", self._end)
         atexit.register(self.settle)
@@ -102,6 +105,8 @@ class Output(Writer):
         if self._target.task[0] == "syslog":
             legacy: Any = _Syslog(self._target.task[1], self.say).emit
             return LegacyLogObserverWrapper(legacy)
+        if self._is_journal:
+            return JournalObserver(partial(self.say, "write"))
         return _Lines(self.say)
 
     def check(self) -> None:

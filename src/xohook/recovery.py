@@ -203,9 +203,22 @@ class _Debts:
         self._record.write(attrs.evolve(self._state, entries=tuple(self._left.values())))
 
 
+class _Reactor(EPollReactor):
+    """A reactor that ends without a line in the log, in which the agent only begins."""
+
+    def mainLoop(self) -> None:
+        """Run until it is stopped, as Twisted's own ``mainLoop``."""
+        while self._started:
+            try:
+                self.runUntilCurrent()
+                self.doIteration(self.running and self.timeout())
+            except Exception:  # noqa: BLE001 - the other thaws go on.
+                _log.failure("a fault of xohook itself")
+
+
 def _run(make: Callable[[IProcessReactor], Coroutine[Deferred[Any], Any, None]]) -> None:
     """Run the work on a reactor of its own; twistd's has its turn later, with its own signals."""
-    reactor = EPollReactor()
+    reactor = _Reactor()
     reactor.seconds = time.monotonic
     problems: list[Failure] = []
     is_done = False

@@ -101,7 +101,8 @@ class Step:
         :raises ParticipantError: where it does not freeze in time and that ends the window.
         """
         phase = self._freeze_phase(terms)
-        await self._come_to_rest("freezing", "frozen", partial(self.participant.freeze, phase))
+        act = partial(self.participant.freeze, phase)
+        await self._come_to_rest(terms, "freezing", "frozen", act)
         if not self.freeze_problem:
             self._log_done(phase, "frozen")
 
@@ -114,7 +115,7 @@ class Step:
         prepare = self.participant.prepare
         if prepare is not None:
             phase = self._freeze_phase(terms)
-            await self._come_to_rest("preparing", "prepared", partial(prepare, phase))
+            await self._come_to_rest(terms, "preparing", "prepared", partial(prepare, phase))
 
     async def thaw(self, window: str, outcome: str) -> None:
         """Thaw the participant, if there is anything to thaw; what fails is kept and logged.
@@ -168,7 +169,7 @@ class Step:
         )
 
     async def _come_to_rest(
-        self, during: str, after: str, act: Callable[[], Deferred[Any]]
+        self, terms: Terms, during: str, after: str, act: Callable[[], Deferred[Any]]
     ) -> None:
         if self.phase == "unprepared":
             return
@@ -186,7 +187,12 @@ class Step:
             self._enter(after)
             return
         self._enter("failed" if during == "freezing" else "unprepared")
-        _log.warn("{name} not frozen: {problem}", name=self.name, problem=self.freeze_problem)
+        _log.warn(
+            "window {window}: {name} not frozen: {problem}",
+            window=terms.window,
+            name=self.name,
+            problem=self.freeze_problem,
+        )
         if self.participant.abort:
             raise ParticipantError(self.freeze_problem)
 

@@ -127,6 +127,8 @@ class KilledTests(KilledTestCase):
         self.addCleanup(connection.close)
         connection.start("GET", "/post-sync", agent.credentials)
         self.programs.wait_for("at b")
+        # The look at the participants that every start takes ends by itself.
+        eventually(lambda: len(children(agent.pid)) == 1, "the thaw alone is running")
         [cut_short] = children(agent.pid)
         self.kill(agent)
         self.programs.clear()
@@ -142,6 +144,8 @@ class KilledTests(KilledTestCase):
         self.kill(agent)
         agent.spawn()
         self.programs.wait_for("at a")
+        # The look at the participants that every start takes ends by itself.
+        eventually(lambda: len(children(agent.pid)) == 1, "the thaw alone is running")
         [cut_short] = children(agent.pid)
         self.kill(agent)
         self.assertIsNotNone(start_time(cut_short))

@@ -23,6 +23,8 @@ _GLANCE = 0.05
 class ProgramError(XohookError):
     """A program cannot be run, or did not end well."""
 
+    says_all = True
+
 
 class Pair:
     """The two programs; their standard input is empty.
