@@ -29,6 +29,8 @@ systemd (units/systemd-journald.service)."""
 PATIENCE = 5.0
 """Seconds within which systemctl has to answer."""
 
+_UNIT = "systemd-journald.service"
+
 # systemd.time(7), in the units that systemctl prints.
 _SECONDS = {
     "us": 1e-6,
@@ -91,7 +93,7 @@ def judge(settings: Settings, name: str, limit: float) -> Iterator[Finding]:
     if longest < limit:
         return
     minutes = math.floor(longest / 60) + 1
-    raised = f"raise WatchdogSec= of systemd-journald.service to {minutes}min or more"
+    raised = f"raise WatchdogSec= of {_UNIT} to {minutes}min or more"
     # A whole second below, because a freeze that lasts as long as the limit is too long.
     shorter = math.ceil((limit - settings.freeze_budget) / MOST_LIMITS) - 1
     cure = f"set hold_limit to {format_duration(shorter)} or less, or {raised}"
@@ -109,15 +111,9 @@ def watchdog() -> float:
 
     :return: seconds; infinity where it waits for ever, and the default where it does not answer.
     """
-    command = (
-        "systemctl",
-        "show",
-        "--property=WatchdogUSec",
-        "--value",
-        "systemd-journald.service",
-    )
+    command = ("systemctl", "show", "--property=WatchdogUSec", "--value", _UNIT)
     with suppress(OSError, subprocess.SubprocessError, ValueError):
-        answer = subprocess.run(  # noqa: S603 - the words are those above.
+        answer = subprocess.run(  # noqa: S603 - the words are constants
             command, capture_output=True, text=True, timeout=PATIENCE, check=True
         )
         return seconds(answer.stdout.strip())
