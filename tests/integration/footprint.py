@@ -46,10 +46,20 @@ def children(pid: int) -> list[int]:
     """List a process's children.
 
     :param pid: the process's number.
-    :return: their numbers; children of children are not among them.
+    :return: their numbers; children of children are not among them, nor is the child that looks at
+        the participants when an agent starts, which ends by itself.
     """
     threads = (Path("/proc") / str(pid) / "task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    found = [child for thread in threads for child in (thread / "children").read_text().split()]
+    return [int(child) for child in found if not _looks(child)]
+
+
+def _looks(pid: str) -> bool:
+    try:
+        return b"xohook.looking" in (Path("/proc") / pid / "cmdline").read_bytes()
+    except OSError:
+        # It has ended meanwhile.
+        return True
 
 
 def _kilobytes(path: Path, field: str) -> int:
