@@ -58,7 +58,8 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "mounts": _are_texts,
     "environment": lambda value: isinstance(value, dict) and _are_texts([*value.values()]),
     "thaw": lambda value: value is None or (bool(value) and _are_texts(value)),
-    "timeout": lambda value: isinstance(value, int | float) and 0 <= value <= _LONGEST_TIMEOUT,
+    # Whoever edits a record may put a number in quotes.
+    "timeout": lambda value: 0 <= float(value) <= _LONGEST_TIMEOUT,
 }
 """What the values are that several kinds owe, however the record was edited."""
 

@@ -206,8 +206,7 @@ class Session(Configured):
             talk.order("close")
         except ParticipantError as error:
             self._log.info(
-                "{name}: its client has ended, and its lock with it; a new client had nothing to"
-                " release ({error})",
+                "{name}: nothing left to release, its lock ended with its client ({error})",
                 name=self.name,
                 error=error,
             )
