@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -85,3 +85,19 @@ class ParticipantError(XohookError):
     def __init__(self, problem: str, output: bytes = b"") -> None:
         super().__init__(problem)
         self.output = output
+
+
+class NotRunError(ParticipantError):
+    """A participant's program could not be run, for a reason that will pass.
+
+    :param problem: the reason, in one line.
+    :param output: the end of what others wrote that did run.
+    :param process: the process that has to end first, as the record names it; empty where there is
+        none.
+    """
+
+    def __init__(
+        self, problem: str, output: bytes = b"", process: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(problem, output)
+        self.process: Mapping[str, Any] = process or {}
