@@ -14,7 +14,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from xohook.errors import ParticipantError
+from xohook.errors import NotHeldError, ParticipantError
 from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import session
 from xohook.participants import Phase
@@ -270,6 +270,7 @@ class _Talk:
         self._said: deque[str] = deque(maxlen=LINES_KEPT)
         self._last = ""
         self._how = ""
+        self._error = ParticipantError
         self._client: _Process | None = None
         self.lost: Callable[[str], None] | None = None
         self.is_released = False
@@ -318,7 +319,7 @@ class _Talk:
         """Wait for a whole line."""
         result: Deferred[None] = Deferred(lambda _: setattr(self, "_awaited", None))
         if self._how:
-            result.errback(ParticipantError(self._how, self.output))
+            result.errback(self._error(self._how, self.output))
         else:
             self._awaited = _Awaited(line, refuse, result)
         return result
@@ -347,6 +348,7 @@ class _Talk:
                 pid=self._client and self._client[0],
             )
         elif word == "released" and not self.is_released:
+            self._error = NotHeldError
             self._end("its guard let go before the agent asked it to")
         elif word == "ended":
             last = f"; its last words: {printable(self._last)}" if self._last else ""
@@ -376,6 +378,6 @@ class _Talk:
         self._how = reason
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
-            awaited.result.errback(ParticipantError(reason, self.output))
+            awaited.result.errback(self._error(reason, self.output))
         elif self.lost is not None:
             self.lost(reason)
