@@ -336,8 +336,8 @@ class _Talk:
     def heard(self, line: str) -> None:
         """Take what the guard reports."""
         word, _, rest = line.partition(" ")
-        if word == "line":
-            self._take(rest)
+        if word in ("line", "long"):
+            self._take(rest, is_whole=word == "line")
         elif word == "started":
             self._client = (int(rest), start_time(int(rest)))
         elif word == "unkillable":
@@ -359,7 +359,7 @@ class _Talk:
         self._end(reason)
         self.when_ended.callback(None)
 
-    def _take(self, line: str) -> None:
+    def _take(self, line: str, *, is_whole: bool) -> None:
         self._said.append(line)
         self._last = line
         awaited = self._awaited
@@ -368,7 +368,7 @@ class _Talk:
         if awaited.refuse is not None and awaited.refuse.search(line):
             self._awaited = None
             awaited.result.errback(ParticipantError(printable(line), self.output))
-        elif line.strip() == awaited.line:
+        elif is_whole and line.strip() == awaited.line:
             self._awaited = None
             awaited.result.callback(None)
 
