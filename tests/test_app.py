@@ -30,6 +30,10 @@ class Answering:
         self.call_made = Deferred()
         return self.call_made
 
+    def close(self) -> None:
+        """End."""
+        self.is_open = False
+
 
 class AppTestCase(SynchronousTestCase):
     """An app whose answers the test gives."""

@@ -25,11 +25,16 @@ OWNER = Account("orders", 1001, 1001, (1001,), "/home/orders")
 class Silent:
     """The end of a connection on which nobody answers."""
 
-    is_open = True
+    def __init__(self) -> None:
+        self.is_open = True
 
     def call(self, method: str, params: Mapping[str, Any]) -> Deferred[Any]:
         """Never answer."""
         return Deferred()
+
+    def close(self) -> None:
+        """End."""
+        self.is_open = False
 
 
 class AppsTestCase(SynchronousTestCase):
@@ -76,6 +81,23 @@ class RegisterTests(AppsTestCase):
         apps.unregister(registration)
         self.assertEqual(apps.describe(), [])
         self.register(apps, "orders")
+
+    def test_owner_later(self) -> None:
+        """A name that the configuration keeps for somebody else by now is taken away."""
+        apps = self.apps()
+        remote = Silent()
+        registration = apps.register("orders", ANYBODY, Wishes(), remote)
+        other = self.register(apps, "bills")
+        apps.configure([app_settings("orders", account=OWNER)])
+        self.assertEqual([each["name"] for each in apps.describe()], ["bills"])
+        self.assertFalse(remote.is_open)
+        # Its connection ends after that.
+        apps.unregister(registration)
+        owner = Peer(uid=OWNER.uid, pid=9)
+        mine = self.register(apps, "orders", owner)
+        apps.unregister(registration)
+        apps.configure([app_settings("orders", account=OWNER)])
+        self.assertEqual(apps.describe(), [other.describe(), mine.describe()])
 
     def test_owner(self) -> None:
         """A name that is a user's own is refused to everybody else, root excepted."""
@@ -162,13 +184,6 @@ class WishesTests(AppsTestCase):
         apps.watchers.append(lambda each, is_there: told.append((each.name, is_there)))
         apps.configure([app_settings("a", order=7)])
         self.assertEqual(told, [("a", True)])
-
-    def test_name_is_kept(self) -> None:
-        """A name that becomes another user's own stays with who has it."""
-        apps = self.apps()
-        self.register(apps, "orders")
-        apps.configure([app_settings("orders", account=OWNER)])
-        self.assertEqual(len(apps.describe()), 1)
 
 
 class ParticipantsTests(AppsTestCase):

@@ -98,14 +98,17 @@ class Apps:
         self.configure(settings, last_wish)
 
     def configure(self, settings: Sequence[AppSettings], last_wish: int = LAST_ORDER) -> None:
-        """Go by another configuration; who has a name keeps it.
+        """Go by another configuration; who has a name keeps it, unless it is another user's now.
 
         :param settings: what it says of apps.
         :param last_wish: the highest order that an app may wish for.
         """
         self._last_wish = last_wish
         self._settings: Mapping[str, AppSettings] = {each.name: each for each in settings}
-        for each in self._registrations.values():
+        for each in tuple(self._registrations.values()):
+            if self._refusal(each.name, each.peer):
+                self._dismiss(each)
+                continue
             before = each.describe()
             self._agree(each.app, each.wishes)
             if each.describe() != before:
@@ -121,11 +124,9 @@ class Apps:
         :return: the registration.
         :raises CallError: where the name is taken, or not this user's to take.
         """
-        settings = self._settings.get(f"app:{name}")
-        owner = settings.account if settings is not None else None
-        if owner is not None and peer.uid not in (0, owner.uid):
-            problem = f"the configuration keeps the name {name} for the user {owner.name}"
-            raise CallError(NOT_ALLOWED, f"{problem}, and this is user {peer.uid}")
+        refusal = self._refusal(name, peer)
+        if refusal:
+            raise CallError(NOT_ALLOWED, refusal)
         taken = self._registrations.get(name)
         if taken is not None:
             raise CallError(TAKEN, f"{name} is taken by process {taken.peer.pid}")
@@ -140,10 +141,11 @@ class Apps:
     def unregister(self, registration: Registration) -> None:
         """Let an app take part no more.
 
-        :param registration: one that has not ended.
+        :param registration: the registration, which may have ended.
         """
-        del self._registrations[registration.name]
-        self._note(registration, is_there=False)
+        if self._registrations.get(registration.name) is registration:
+            del self._registrations[registration.name]
+            self._note(registration, is_there=False)
 
     def participants(self) -> list[Participant]:
         """Tell who takes part in a window that opens now.
@@ -170,6 +172,26 @@ class Apps:
         :return: what ``docs/protocol.rst`` describes.
         """
         return [each.describe() for each in self._registrations.values()]
+
+    def _refusal(self, name: str, peer: Peer) -> str:
+        """Tell why a process may not have a name; empty where it may."""
+        settings = self._settings.get(f"app:{name}")
+        owner = settings.account if settings is not None else None
+        if owner is None or peer.uid in (0, owner.uid):
+            return ""
+        problem = f"the configuration keeps the name {name} for the user {owner.name}"
+        return f"{problem}, and this is user {peer.uid}"
+
+    def _dismiss(self, registration: Registration) -> None:
+        """End a registration that the configuration does not allow any more."""
+        self._log.warn(
+            "app {name} (process {pid}) is not registered any more: {why}",
+            name=registration.name,
+            pid=registration.peer.pid,
+            why=self._refusal(registration.name, registration.peer),
+        )
+        self.unregister(registration)
+        registration.app.dismiss()
 
     def _agree(self, app: App, wishes: Wishes) -> None:
         settings = self._settings.get(app.name, _SILENT)

@@ -101,3 +101,7 @@ class NotRunError(ParticipantError):
     ) -> None:
         super().__init__(problem, output)
         self.process: Mapping[str, Any] = process or {}
+
+
+class NotHeldError(ParticipantError):
+    """A participant is thawed, but was not frozen until it was asked to thaw."""

@@ -333,11 +333,7 @@ class Keeper:
         """Tell what went wrong in the present window and stands in the log already."""
         steps = self._order.steps
         not_frozen = {f"{step.name}: {step.freeze_problem}" for step in steps}
-        return (
-            not_frozen
-            | {f"{step.name}: not thawed: {step.thaw_problem}" for step in steps}
-            | self._let_go
-        )
+        return not_frozen | {step.thaw_line for step in steps} | self._let_go
 
     def _new_steps(self) -> list[Step]:
         participants = (*self._participants, *self._apps())

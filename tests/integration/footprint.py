@@ -66,7 +66,10 @@ def writers(pid: int, task: str = "") -> list[int]:
 def _children(pid: int) -> list[int]:
     threads = (Path("/proc") / str(pid) / "task").iterdir()
     found = [child for thread in threads for child in (thread / "children").read_text().split()]
-    return [int(child) for child in found if not _looks(child)]
+    # One that has just been started has its parent's words until it becomes a program.
+    return [
+        int(child) for child in found if not _looks(child) and _words(int(child)) != _words(pid)
+    ]
 
 
 def _looks(pid: str) -> bool:

@@ -122,6 +122,13 @@ class ListenTests(CommandTestCase):
         said = self.refused("tcp:99999")
         self.assertIn(f"{self.file}:2 [xohook] listen: 'tcp:99999' names no port", said)
 
+    def test_misdescribed(self) -> None:
+        """A description that no start understands is told."""
+        for description in ("interfce=127.0.0.1", "interface=127.0.0.1:backlog=x"):
+            said = self.refused(f"tcp:{self.port}:{description}")
+            self.assertIn("not an endpoint that can be opened (", said)
+        self.assertIn("not an endpoint that can be opened (", self.refused("foo:1"))
+
     def test_no_name(self) -> None:
         """An interface that cannot even be a name is told."""
         said = self.refused(f"tcp:{self.port}:interface={'ü' * 100}")

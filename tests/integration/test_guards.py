@@ -371,3 +371,13 @@ class SessionGuardTests(SynchronousTestCase):
         )
         self.assertEqual(guard.wait(), 0)
         self.assertIsNotNone(start_time(client))
+
+    def test_long_line(self) -> None:
+        """Of a line that is too long the beginning is told, and that it is not the whole line."""
+        guard = Guard.of_session(self, "sh")
+        self.assertRegex(guard.line(), "0 started [0-9]+")
+        guard.send("printf 'ERROR %020000d\\n' 0; printf '%020000d\\n' 0; echo frozen")
+        self.assertRegex(guard.line(), "^0 long ERROR 0{16378}$")
+        self.assertRegex(guard.line(), "^0 long 0{16384}$")
+        self.assertEqual(guard.line(), "0 line frozen")
+        guard.close()

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Sequence
 
 import attrs
+from twisted.internet.endpoints import serverFromString
 
 from xohook import ports
 from xohook.cli.holders import holders
@@ -42,7 +43,11 @@ def examine(listen: Sequence[str], certificate: bytes | None) -> Addresses:
     earlier: dict[str, ports.Place] = {}
     for entry in listen:
         place = ports.place(entry)
-        if place is None:
+        wrong = _misdescribed(entry)
+        is_served = False
+        if wrong is not None:
+            findings.append(wrong)
+        elif place is None:
             findings.append(_untried(entry))
         else:
             findings += _doubled(entry, place, earlier)
@@ -52,6 +57,19 @@ def examine(listen: Sequence[str], certificate: bytes | None) -> Addresses:
         # Port 0 is another one at each start, and an agent there is not found.
         unserved = unserved and place is not None and place.port != 0 and not is_served
     return Addresses(tuple(findings), unserved)
+
+
+def _misdescribed(entry: str) -> Finding | None:
+    """Find that an endpoint description cannot be understood, without opening it."""
+    if entry.isdecimal() or ports.doubled_tls(entry) is not None:
+        return None
+    try:
+        # The reactor is only kept for later.
+        serverFromString(None, entry)
+    # A plugin may raise anything about its arguments.
+    except Exception as problem:  # noqa: BLE001
+        return error(ports.misdescribed(entry, problem))
+    return None
 
 
 def _untried(entry: str) -> Finding:

@@ -14,7 +14,8 @@ Its orders are those of :mod:`xohook.guards.orders`:
     let go, ``thaw_input`` not written again, and end.
 
 Unasked it reports ``started PID``, ``line TEXT`` for each line of the client (standard error
-included), ``released`` when it lets go without an order, ``unkillable`` where it may not signal the
+included), ``long TEXT`` with the first 16 KiB of a longer one,
+``released`` when it lets go without an order, ``unkillable`` where it may not signal the
 client, and ``ended HOW``. When standard input closes, the time is up or SIGTERM comes, it lets go:
 ``thaw_input`` is written, the client's standard input closed, its process group ended by SIGTERM
 after a second and by SIGKILL two seconds later. A query in flight, or a wait for a lock, does not
@@ -113,7 +114,7 @@ class Client:
     def read(self) -> "list[str]":
         """Read some of what it says.
 
-        :return: the whole lines.
+        :return: a report for each whole line.
         """
         part = os.read(self.output, _READ)
         self.has_said_all = not part
@@ -121,8 +122,9 @@ class Client:
         *lines, self._pending = (self._pending + part).split(b"\n")
         if self.has_said_all and self._pending:
             lines.append(self._pending)
-        self._pending = self._pending[-_LONGEST_LINE:]
-        return [line[-_LONGEST_LINE:].decode(errors="replace").rstrip("\r") for line in lines]
+        # One byte more tells that a line was longer.
+        self._pending = self._pending[: _LONGEST_LINE + 1]
+        return [_report(line) for line in lines]
 
     def end(self, number: int) -> bool:
         """Signal its whole process group.
@@ -154,6 +156,12 @@ class Client:
         if self.is_closing and not self.unwritten and self.input >= 0:
             os.close(self.input)
             self.input = -1
+
+
+def _report(line: bytes) -> str:
+    """Put a client's line into a report; of one that is too long, its beginning."""
+    word = "line" if len(line) <= _LONGEST_LINE else "long"
+    return f"{word} {line[:_LONGEST_LINE].decode(errors='replace').rstrip(chr(13))}"
 
 
 def _take_places(theirs: int, ours: int) -> None:
@@ -224,7 +232,7 @@ def serve(ready: "set[int]", client: Client, agent: Agent) -> None:
         is_kept = not agent.has_enough
         for line in client.read():
             if is_kept:
-                agent.tell(f"line {line}")
+                agent.tell(line)
     if client.input in ready:
         client.write()
     if agent.unread:

@@ -45,6 +45,9 @@ class Remote(Protocol):
             ignored.
         """
 
+    def close(self) -> None:
+        """Close the connection."""
+
 
 class App:
     """An app that is registered.
@@ -117,6 +120,10 @@ class App:
         """Note that its connection has ended, and that it goes on by itself."""
         self._let_go(_ENDED)
 
+    def dismiss(self) -> None:
+        """Close its connection: it may not take part any more, and has to hear of it."""
+        self._remote.close()
+
     def tail(self) -> bytes:
         """Tell what came of a phase that was broken off.
 
@@ -182,6 +189,9 @@ class Nobody:
         """
         problem = "not registered, and required: start the app, or set required = no"
         return fail(ParticipantError(problem))
+
+    def close(self) -> None:
+        """Close nothing."""
 
 
 def absent(clock: IReactorTime, name: str) -> App:

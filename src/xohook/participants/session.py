@@ -14,7 +14,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from xohook.errors import ParticipantError
+from xohook.errors import NotHeldError, ParticipantError
 from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import session
 from xohook.participants import Phase
@@ -271,6 +271,7 @@ class _Talk:
         self._said: deque[str] = deque(maxlen=LINES_KEPT)
         self._last = ""
         self._how = ""
+        self._error = ParticipantError
         self._client: _Process | None = None
         self.lost: Callable[[str], None] | None = None
         self.is_released = False
@@ -319,7 +320,7 @@ class _Talk:
         """Wait for a whole line."""
         result: Deferred[None] = Deferred(lambda _: setattr(self, "_awaited", None))
         if self._how:
-            result.errback(ParticipantError(self._how, self.output))
+            result.errback(self._error(self._how, self.output))
         else:
             self._awaited = _Awaited(line, refuse, result)
         return result
@@ -336,8 +337,8 @@ class _Talk:
     def heard(self, line: str) -> None:
         """Take what the guard reports."""
         word, _, rest = line.partition(" ")
-        if word == "line":
-            self._take(rest)
+        if word in ("line", "long"):
+            self._take(rest, is_whole=word == "line")
         elif word == "started":
             self._client = (int(rest), start_time(int(rest)))
         elif word == "unkillable":
@@ -348,6 +349,7 @@ class _Talk:
                 pid=self._client and self._client[0],
             )
         elif word == "released" and not self.is_released:
+            self._error = NotHeldError
             self._end("its guard let go before the agent asked it to")
         elif word == "ended":
             last = f"; its last words: {printable(self._last)}" if self._last else ""
@@ -358,7 +360,7 @@ class _Talk:
         self._end(reason)
         self.when_ended.callback(None)
 
-    def _take(self, line: str) -> None:
+    def _take(self, line: str, *, is_whole: bool) -> None:
         self._said.append(line)
         self._last = line
         awaited = self._awaited
@@ -367,7 +369,7 @@ class _Talk:
         if awaited.refuse is not None and awaited.refuse.search(line):
             self._awaited = None
             awaited.result.errback(ParticipantError(printable(line), self.output))
-        elif line.strip() == awaited.line:
+        elif is_whole and line.strip() == awaited.line:
             self._awaited = None
             awaited.result.callback(None)
 
@@ -377,6 +379,6 @@ class _Talk:
         self._how = reason
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
-            awaited.result.errback(ParticipantError(reason, self.output))
+            awaited.result.errback(self._error(reason, self.output))
         elif self.lost is not None:
             self.lost(reason)
