@@ -117,6 +117,8 @@ class Frozen:
         self.points = ("/srv",)
         self.may_be_frozen = True
         self.on_thawed: list[Callable[[], None]] = []
+        self.changed: Callable[[], None] = lambda: None
+        self.process: Mapping[str, Any] = {}
         self.attempts = 0
         self.is_answering = False
 

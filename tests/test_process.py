@@ -12,14 +12,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from xohook.process import (
-    _LEFTOVER_POLL,
-    GIVE_UP_AFTER,
-    KILL_AFTER,
-    IProcessReactor,
-    Run,
-    group_lives,
-)
+from xohook.pids import group_lives
+from xohook.process import _LEFTOVER_POLL, GIVE_UP_AFTER, KILL_AFTER, IProcessReactor, Run
 
 
 class Transport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -89,3 +89,19 @@ class ParticipantError(XohookError):
 
 class NotHeldError(ParticipantError):
     """A participant is thawed, but was not frozen until it was asked to thaw."""
+
+
+class NotRunError(ParticipantError):
+    """A participant's program could not be run, for a reason that will pass.
+
+    :param problem: the reason, in one line.
+    :param output: the end of what others wrote that did run.
+    :param process: the process that has to end first, as the record names it; empty where there is
+        none.
+    """
+
+    def __init__(
+        self, problem: str, output: bytes = b"", process: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(problem, output)
+        self.process: Mapping[str, Any] = process or {}

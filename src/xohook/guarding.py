@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 
 from xohook import guards
 from xohook.errors import ParticipantError
-from xohook.process import IProcessReactor, start_time
+from xohook.pids import start_time
+from xohook.process import IProcessReactor
 
 PATIENCE = 5.0
 """Seconds that a guard may take to let go, from SIGTERM on: that of sessions needs three."""

@@ -175,7 +175,7 @@ class Keeper:
         )
 
     def adopt(self, entries: Sequence[Entry]) -> None:
-        """Take over the filesystems that a start could not thaw; to be called first of all.
+        """Take over what a start could not thaw; to be called first of all.
 
         :param entries: their entries in the record.
         :raises RecordError: where one cannot be understood.
@@ -183,12 +183,13 @@ class Keeper:
         for entry in entries:
             unthawed = revive(self._reactor, entry).unthawed
             if unthawed is not None:
-                self._disk.hold_back()
+                if unthawed.points:
+                    self._disk.hold_back()
                 self._unthawed.add(unthawed, entry)
 
     @property
     def unthawed(self) -> UnthawedSet:
-        """The filesystems whose thaw is not proved."""
+        """What may still be frozen after its thaw."""
         return self._unthawed
 
     async def stop(self) -> None:
@@ -298,7 +299,7 @@ class Keeper:
     # The work itself.
 
     def _unthawed_changed(self) -> None:
-        """Write the set down; when it is empty, the disks can be written to again."""
+        """Write the set down; without filesystems in it the disks can be written to again."""
         self.save()
         self._tell()
         if not self.is_still:

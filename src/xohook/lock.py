@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xohook.errors import StartError
-from xohook.process import start_time
+from xohook.pids import start_time
 
 TURN_WAITS = 5.0
 """Seconds for which a start waits for others that look at the lock at the same moment."""

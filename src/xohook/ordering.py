@@ -37,7 +37,7 @@ class Order:
     :param time: when it opened, in seconds since the epoch.
     :param steps: how far each participant has come.
     :param disk: the agent's own disks.
-    :param unthawed: the filesystems whose thaw is not proved.
+    :param unthawed: what may still be frozen after its thaw.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Order:
     @property
     def is_still(self) -> bool:
         """Whether some filesystem may be frozen, in this window or from an earlier one."""
-        return bool(self._unthawed) or any(
+        return self._unthawed.has_filesystems or any(
             step.participant.stills and step.may_hold for step in self.steps
         )
 
@@ -125,7 +125,7 @@ class Order:
                 outcome = Outcome.FAILED.value
             if not self.is_still:
                 self._disk.let_out()
-        if self.steps and not self.is_still:
+        if self.steps and not (self.is_still or self._unthawed):
             await self._disk.lift()
         return tuple(step.thaw_line for step in self.steps if step.thaw_line)
 

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xohook.guards import launch
+from xohook.pids import group_lives, start_time, unkillable
 from xohook.settings import Account
 from xohook.text import printable
 
@@ -45,9 +45,7 @@ _READS_TO_DRAIN = 16
 _LEFTOVER_POLL = 0.05
 """Seconds between two looks at a process that is nobody's child here."""
 
-_DEAD = ("Z", "X", "x")
-"""The states of a process that has ended (proc(5))."""
-
+_UNKILLABLE = "process {pid} runs as another user and cannot be ended"
 
 _log = Logger()
 
@@ -104,11 +102,19 @@ class Ended:
         """Whether it ran and its exit status is 0."""
         return self.status == 0 and not self.unrunnable
 
+    @property
+    def was_started(self) -> bool:
+        """Whether it ran, or could not for a reason that lasts; else it may run another time."""
+        return not self.unrunnable or self.status == launch.EXIT_CANNOT_RUN
+
     def describe(self) -> str:
         """Tell how it ended, with its last line.
 
         :return: one line for the administrator.
         """
+        if not self.was_started:
+            reason = self.unrunnable.splitlines()[-1].strip()
+            return f"no process can be started: {printable(reason)}"
         if self.unrunnable:
             return f"cannot run {printable(self.unrunnable)}"
         how = f"exit status {self.status}"
@@ -183,7 +189,8 @@ class Run(ProcessProtocol):
         """Wait until it makes no sense to wait any more.
 
         :return: fires when the program has ended, with its whole group where it was told to end;
-            or when even SIGKILL did not end it.
+            or when even SIGKILL did not end it, or one of them may not be signalled
+            (:func:`xohook.pids.unkillable`).
         """
         result: Deferred[None] = Deferred(lambda _: None)
         if self._gone:
@@ -269,13 +276,16 @@ class Run(ProcessProtocol):
     def _kill(self) -> None:
         self._signal_group(signal.SIGKILL)
         if self._ended is not None:
-            self._next_step = None
-            self._be_gone()
+            self._give_up()
         else:
             self._next_step = self._reactor.callLater(self._give_up_after, self._give_up)
 
     def _give_up(self) -> None:
-        _log.warn("process {pid} does not end, even by SIGKILL; going on", pid=self.pid)
+        left = unkillable(self.pid)
+        if left is not None:
+            _log.warn(_UNKILLABLE, pid=left["pid"])
+        elif self._ended is None:
+            _log.warn("process {pid} does not end, even by SIGKILL; going on", pid=self.pid)
         self._next_step = None
         self._be_gone()
 
@@ -298,7 +308,8 @@ class Run(ProcessProtocol):
             if self._ended is None:
                 os.kill(self.pid, number)
         except PermissionError:
-            _log.warn("process group {pid} cannot be ended: it runs as another user", pid=self.pid)
+            # It may still end by itself; whoever gives it up logs that it does not.
+            return
 
 
 async def end_leftover(
@@ -322,55 +333,11 @@ async def end_leftover(
         except ProcessLookupError:
             return
         except PermissionError:
-            _log.warn("process group {pid} cannot be ended: it runs as another user", pid=pid)
+            _log.warn(_UNKILLABLE, pid=pid)
             return
         until = clock.seconds() + wait
         while group_lives(pid) and clock.seconds() < until:
             await deferLater(clock, _LEFTOVER_POLL)
-
-
-def group_lives(pid: int) -> bool:
-    """Tell whether a process group has anybody left.
-
-    :param pid: the number of the process that leads it, or has led it.
-    :return: whether there is one; one that waits to be reaped counts.
-    """
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def start_time(pid: int) -> int | None:
-    """Tell when a process started, which with its number names it for good.
-
-    :param pid: its number.
-    :return: clock ticks since boot (field 22 of ``/proc/PID/stat``, proc(5)); None where there is
-        no such process, or only what is left of one.
-    """
-    state, *fields = _stat(pid)
-    return None if state in _DEAD else int(fields[18])
-
-
-def process_state(pid: int) -> str:
-    """Tell what a process does.
-
-    :param pid: its number.
-    :return: the letter of its state (field 3 of ``/proc/PID/stat``, proc(5)); ``X`` where there is
-        no such process.
-    """
-    return _stat(pid)[0]
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return ["X"]
-    return stat.rpartition(")")[2].split()
 
 
 def _signal_name(number: int) -> str:

@@ -39,7 +39,7 @@ class Recovered:
 
     :param strays: the ``/post-sync`` that are expected.
     :param problems: a line for each participant that could not be thawed.
-    :param unthawed: the entries of filesystems that may still be frozen; their thaw is still owed.
+    :param unthawed: the entries of what may still be frozen; its thaw is still owed.
     """
 
     strays: Strays
@@ -192,8 +192,8 @@ class _Debts:
         if step.process:
             await end_leftover(reactor, step.process["pid"], step.process["started"])
         await step.thaw(self._state.window or "", Outcome.RECOVERED.value)
-        if not any(each.name == step.name for each in self.unthawed):
-            del self._left[step.name]
+        del self._left[step.name]
+        self._left |= {each.name: each for each in self.unthawed if each.name == step.name}
         try:
             self._write()
         except RecordError as error:

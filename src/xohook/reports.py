@@ -49,7 +49,7 @@ def _seconds(step: Step) -> float:
 
 
 def describe_unthawed(keeper: Keeper, *, in_full: bool) -> list[dict[str, Any]]:
-    """List the filesystems whose thaw is not proved.
+    """List what may still be frozen after its thaw.
 
     :param keeper: keeps the window.
     :param in_full: whether the reasons are told too.
@@ -58,8 +58,8 @@ def describe_unthawed(keeper: Keeper, *, in_full: bool) -> list[dict[str, Any]]:
     return [
         {
             "name": debt.entry.name,
-            "mounts": list(debt.filesystems.points),
-            "problem": debt.filesystems.problem if in_full else "",
+            "mounts": list(debt.unthawed.points),
+            "problem": debt.unthawed.problem if in_full else "",
         }
         for debt in keeper.unthawed
     ]

@@ -43,7 +43,7 @@ class Step:
     :param clock: measures and bounds its phases.
     :param write: writes the record; raises :exc:`~xohook.errors.RecordError`.
     :param changed: is told of each change of the phase.
-    :param adopt: takes over filesystems whose thaw is not proved, with their entry in the record.
+    :param adopt: takes over what may still be frozen after its thaw, with its entry in the record.
     :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
         ``thawing``, ``thawed``, ``stuck``, ``undone`` (it had begun, and was never frozen) or
         ``done`` (there was nothing to thaw).
@@ -138,7 +138,8 @@ class Step:
                 self._enter("done")
             return
         was_frozen = self.phase == "frozen"
-        await self._be_quiet()
+        # What runs on even so stays in the record.
+        await self.participant.when_quiet()
         self._enter("thawing")
         timeout = self.participant.thaw_timeout
         phase = Phase(window, timeout, outcome, self._note_if_possible)
@@ -158,15 +159,20 @@ class Step:
         )
 
     def _leave(self, done: str) -> None:
-        """Be done with it; filesystems that may still be frozen are no longer this window's."""
+        """Be done with it; what may still be frozen is no longer this window's."""
         unthawed = self.participant.unthawed
         if unthawed is None:
             # A thaw that failed is the administrator's from now on, and not the next start's.
             self._enter(done)
             return
-        entry = Entry(self.name, self.participant.order, self.participant.owed(), {})
+        entry = Entry(self.name, self.participant.order, self.participant.owed(), unthawed.process)
         self._enter("stuck")
-        unthawed.on_thawed.append(lambda: self._enter(done))
+
+        def end() -> None:
+            self.thaw_problem = unthawed.problem or self.thaw_problem
+            self._enter(done)
+
+        unthawed.on_thawed.append(end)
         self.adopt(unthawed, entry)
 
     def _freeze_phase(self, terms: Terms) -> Phase:

@@ -1,4 +1,4 @@
-"""The filesystems whose thaw is not proved: they outlive the window that froze them."""
+"""What may still be frozen after its thaw: it outlives the window that froze it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ five more where the first guard has to be killed. The attempt itself goes on."""
 
 @attrs.define(eq=False)
 class Debt:
-    """Filesystems of one participant that may be frozen.
+    """What one participant froze and may still be frozen.
 
-    :param filesystems: the filesystems.
+    :param unthawed: what may be frozen.
     :param entry: what the record must hold of them.
     """
 
-    filesystems: Unthawed
+    unthawed: Unthawed
     entry: Entry
 
     def line(self) -> str:
         """Describe it in one line."""
-        points = ", ".join(self.filesystems.points)
-        reason = f" ({self.filesystems.problem})" if self.filesystems.problem else ""
-        return f"{self.entry.name}: {points} may still be frozen{reason}"
+        points = ", ".join(self.unthawed.points)
+        what = f"{self.entry.name}: {points}" if points else self.entry.name
+        reason = f" ({self.unthawed.problem})" if self.unthawed.problem else ""
+        return f"{what} may still be frozen{reason}"
 
 
 class UnthawedSet:
-    """All filesystems whose thaw is not proved; the thaw is tried again and again.
+    """All that may still be frozen after its thaw, which is tried again and again.
 
     :param clock: times the attempts.
     :param changed: called when something has been added or taken out.
@@ -64,6 +65,11 @@ class UnthawedSet:
     def __iter__(self) -> Iterator[Debt]:
         return iter(tuple(self._debts.values()))
 
+    @property
+    def has_filesystems(self) -> bool:
+        """Whether some filesystem may be frozen, so that nothing can be written to it."""
+        return any(debt.unthawed.points for debt in self)
+
     def lines(self) -> tuple[str, ...]:
         """Describe what is in the set.
 
@@ -77,18 +83,23 @@ class UnthawedSet:
         :return: an entry for each participant.
         """
         return tuple(
-            attrs.evolve(debt.entry, owed={**debt.entry.owed, **debt.filesystems.recovery_data()})
+            attrs.evolve(
+                debt.entry,
+                owed={**debt.entry.owed, **debt.unthawed.recovery_data()},
+                process=debt.unthawed.process,
+            )
             for debt in self
         )
 
-    def add(self, filesystems: Unthawed, entry: Entry) -> None:
+    def add(self, unthawed: Unthawed, entry: Entry) -> None:
         """Add what may be frozen, and begin to try its thaw again.
 
-        :param filesystems: the filesystems.
+        :param unthawed: what may be frozen.
         :param entry: the participant's entry in the record.
         """
-        self._debts[entry.name] = Debt(filesystems, entry)
-        filesystems.on_thawed.append(lambda: self._thawed(entry.name))
+        self._debts[entry.name] = Debt(unthawed, entry)
+        unthawed.changed = self._changed
+        unthawed.on_thawed.append(lambda: self._thawed(entry.name))
         self._log.error(
             "{line}; the thaw is tried again, at least every {seconds:.0f} s",
             line=self._debts[entry.name].line(),
@@ -100,7 +111,7 @@ class UnthawedSet:
 
     async def retry(self) -> None:
         """Try every thaw again now, all at once; what may still be frozen stays in the set."""
-        attempts = [Deferred.fromCoroutine(debt.filesystems.attempt()) for debt in self]
+        attempts = [Deferred.fromCoroutine(debt.unthawed.attempt()) for debt in self]
         for attempt in attempts:
             attempt.addTimeout(ATTEMPT, self._clock)
             attempt.addErrback(lambda failure: failure.trap(defer.TimeoutError))
@@ -108,16 +119,16 @@ class UnthawedSet:
         await DeferredList(attempts)
 
     def forget(self, name: str) -> bool:
-        """Take filesystems out that are gone, by the administrator's word.
+        """Take out what is gone or was thawed by hand, by the administrator's word.
 
         :param name: the participant's name.
-        :return: whether they were in the set.
+        :return: whether it was in the set.
         """
         debt = self._debts.get(name)
         if debt is None:
             return False
         self._log.warn("{line}: forgotten, as the administrator asked", line=debt.line())
-        debt.filesystems.forget()
+        debt.unthawed.forget()
         return True
 
     def stop(self) -> None:
@@ -146,9 +157,9 @@ class UnthawedSet:
 
     def _thawed(self, name: str) -> None:
         debt = self._debts.pop(name)
-        self._log.warn(
-            "{name}: {points} thawed", name=name, points=", ".join(debt.filesystems.points)
-        )
+        if debt.unthawed.points:
+            points = ", ".join(debt.unthawed.points)
+            self._log.warn("{name}: {points} thawed", name=name, points=points)
         if not self:
             self.stop()
         self._changed()

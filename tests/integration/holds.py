@@ -12,7 +12,7 @@ from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.disks import LET_GO, Disk
 from tests.integration.footprint import children
-from xohook.process import start_time
+from xohook.pids import start_time
 
 
 class Lock:

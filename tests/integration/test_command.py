@@ -17,7 +17,7 @@ from tests.integration.footprint import Footprint, children
 from tests.integration.hook_client import Connection
 from tests.integration.programs import Programs
 from xohook.accounts import look_up
-from xohook.process import start_time
+from xohook.pids import start_time
 
 
 class WindowTestCase(SynchronousTestCase):

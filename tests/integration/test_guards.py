@@ -16,7 +16,7 @@ from tests.integration.disks import Disk, DiskTestCase, make_image, run
 from tests.integration.footprint import children
 from tests.integration.guards import Guard
 from xohook.participants.targets import Identity, found
-from xohook.process import start_time
+from xohook.pids import start_time
 
 EXTENDED = 3600.0
 """Seconds of a deadline that is not to come."""

@@ -26,7 +26,7 @@ from xohook.errors import ParticipantError
 from xohook.participants import Phase
 from xohook.participants.filesystem import Filesystem
 from xohook.participants.session import Session
-from xohook.process import start_time
+from xohook.pids import start_time
 from xohook.settings import FilesystemSettings, SessionSettings
 
 reactor = cast(Any, global_reactor)

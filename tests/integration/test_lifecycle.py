@@ -20,7 +20,7 @@ from tests.integration.agent import Agent, accepts, eventually
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE, Connection
 from tests.integration.programs import Programs
-from xohook.process import start_time
+from xohook.pids import start_time
 
 #: Shows that a deadline of the agent's reactor goes by the monotonic clock, the time of day apart.
 CLOCK = """

@@ -20,6 +20,7 @@ from tests import needs
 from tests.integration.agent import eventually
 from tests.integration.footprint import children
 from xohook.accounts import look_up
+from xohook.pids import start_time
 from xohook.process import (
     KILL_AFTER,
     OUTPUT_KEPT,
@@ -28,7 +29,6 @@ from xohook.process import (
     Program,
     Run,
     end_leftover,
-    start_time,
 )
 from xohook.settings import Account
 
@@ -41,7 +41,8 @@ LEFTOVER_OF_ANOTHER = """
 import os, sys
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from xohook.process import end_leftover, start_time
+from xohook.pids import start_time
+from xohook.process import end_leftover
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

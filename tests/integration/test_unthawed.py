@@ -13,7 +13,7 @@ from tests.integration.asking import AskedTestCase
 from tests.integration.control_client import ControlClient
 from tests.integration.disks import Disk, DiskTestCase, make_image, run
 from tests.integration.holds import filesystem, guards, kill
-from xohook.process import process_state
+from xohook.pids import process_state
 
 LIMIT = "hold_limit = 10m\n"
 SHORT = ("freeze_timeout = 1s", "thaw_timeout = 1s")

@@ -16,7 +16,7 @@ from tests.integration.agent import Agent, accepts, eventually
 from tests.integration.footprint import writers
 from tests.integration.hook_client import PATIENCE
 from tests.integration.programs import Programs
-from xohook.process import start_time
+from xohook.pids import start_time
 
 #: More than a pipe (64 KiB, pipe(7)) and a socket take, in lines of the log.
 FLOOD = 3000

@@ -39,7 +39,7 @@ def is_good(status: Told) -> bool:
 
 
 def stuck(told: Told) -> list[str]:
-    """Name the filesystems that may still be frozen after a thaw that failed.
+    """Name what may still be frozen after its thaw.
 
     :param told: an answer with ``unthawed``.
     :return: a line for each participant, printable.
@@ -49,8 +49,8 @@ def stuck(told: Told) -> list[str]:
 
 def _unthawed(each: Told) -> str:
     reason = f" ({each['problem']})" if each["problem"] else ""
-    mounts = ", ".join(each["mounts"])
-    return printable(f"{each['name']}: {mounts}{reason}", _PROBLEM_LENGTH)
+    mounts = f": {', '.join(each['mounts'])}" if each["mounts"] else ""
+    return printable(f"{each['name']}{mounts}{reason}", _PROBLEM_LENGTH)
 
 
 def missing(status: Told) -> list[str]:

@@ -22,15 +22,15 @@ _PAUSE = 3.0
 @click.option(
     "--forget",
     metavar="NAME",
-    help="Do not thaw the filesystems of this participant any more: their device is gone.",
+    help="Do not thaw this participant any more: its device is gone, or it is thawed by hand.",
 )
 @click.pass_context
 def command(context: click.Context, file: Path, as_json: bool, forget: str | None) -> None:
     """End the present window now: break off its freeze, or thaw what is held.
 
-    Also tries again to thaw filesystems whose earlier thaw failed. Waits for the end of the thaw,
-    which each participant's thaw_timeout bounds. Exits 1 where anything is not thawed. The window
-    ends "stopped", and its snapshot cannot be trusted.
+    Also tries again to thaw what may still be frozen after an earlier thaw. Waits for the end of
+    the thaw, which each participant's thaw_timeout bounds. Exits 1 where anything is not thawed.
+    The window ends "stopped", and its snapshot cannot be trusted.
     """
     with (
         options.failing(as_json=as_json),
@@ -77,8 +77,10 @@ def _text(result: Any, left: list[str]) -> Iterator[str]:
     if left:
         yield "NOT ALL IS THAWED. These may still be frozen:"
         yield from (f"  {line}" for line in left)
-        yield "The agent tries again, at least every 30 s. By hand: fsfreeze --unfreeze MOUNTPOINT"
-        yield "Where a device is gone for good: xohook thaw --forget NAME"
+        yield "The agent tries again, at least every 30 s."
+        if any(each["mounts"] for each in result["unthawed"]):
+            yield "A filesystem, by hand: fsfreeze --unfreeze MOUNTPOINT"
+        yield "Where it is thawed by hand, or gone for good: xohook thaw --forget NAME"
     if result["window"] is None:
         if not left:
             yield "nothing is frozen: no window is open"

@@ -10,6 +10,7 @@ Orders are ``(arguments, environment, directory, account)`` in the format of :mo
 is built in and the same on both sides; an account is ``(uid, gid, groups)`` or None.
 """
 
+import errno
 import marshal
 import os
 import sys
@@ -21,6 +22,12 @@ from _signal import (  # type: ignore[import-not-found] # typeshed has only the 
     SIGXFSZ,
     signal,
 )
+
+EXIT_TRY_AGAIN = 75
+"""The status where the system is short of something (sysexits(3head), EX_TEMPFAIL)."""
+
+SHORTAGES = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What execve(2) says of a shortage that will pass."""
 
 EXIT_CANNOT_RUN = 127
 """The status of a program that cannot be run, by the convention of the shell (POSIX, 2.8.2)."""
@@ -124,7 +131,7 @@ def main() -> None:
     except OSError as error:
         why = explain(error, arguments[0], environment, directory)
         os.write(report, f"{arguments[0]}: {why}".encode())
-        os._exit(EXIT_CANNOT_RUN)
+        os._exit(EXIT_TRY_AGAIN if error.errno in SHORTAGES else EXIT_CANNOT_RUN)
 
 
 if __name__ == "__main__":

@@ -33,35 +33,43 @@ class Phase:
 
 
 class Unthawed(Protocol):
-    """Filesystems whose thaw is not proved.
+    """What may still be frozen after its thaw: filesystems, or what programs have frozen.
 
-    :param name: the name of the participant that froze them.
-    :param points: their mount points.
-    :param may_be_frozen: whether any may still be frozen.
-    :param problem: why, as far as that is known.
-    :param on_thawed: called once each when none is frozen any more.
+    :param name: the name of the participant that froze it.
+    :param points: the mount points of filesystems; nothing can be written to them.
+    :param may_be_frozen: whether anything may still be frozen.
+    :param problem: why, as far as that is known; afterwards, why its thaw failed.
+    :param process: the process that the next start has to wait for or end, as the record names it;
+        empty where there is none.
+    :param on_thawed: called once each when nothing is frozen any more, or its thaw was run.
+    :param changed: called when the record has to be written again.
     """
 
     name: str
     problem: str
     on_thawed: list[Callable[[], None]]
+    changed: Callable[[], None]
 
     @property
     def points(self) -> tuple[str, ...]:
-        """Their mount points."""
+        """The mount points of filesystems."""
 
     @property
     def may_be_frozen(self) -> bool:
-        """Whether any may still be frozen."""
+        """Whether anything may still be frozen."""
+
+    @property
+    def process(self) -> Mapping[str, Any]:
+        """The process that the next start has to wait for or end."""
 
     def recovery_data(self) -> Mapping[str, Any]:
-        """Return what the next start needs to thaw them."""
+        """Return what the next start needs to thaw it."""
 
     async def attempt(self) -> None:
-        """Try to thaw them; it can be cancelled, and goes on by itself then."""
+        """Try to thaw it; this can be cancelled, and goes on by itself then."""
 
     def forget(self) -> None:
-        """Count all as thawed: the administrator says that they are gone."""
+        """Count all as thawed: the administrator says so."""
 
 
 class Participant(Protocol):
@@ -116,7 +124,7 @@ class Participant(Protocol):
 
     @property
     def unthawed(self) -> Unthawed | None:
-        """The filesystems that may be frozen, for all that is known; None where none is."""
+        """What may be frozen, for all that is known, and is to be thawed; None where nothing is."""
 
     def tail(self) -> bytes:
         """Tell what came of a phase that was broken off.

@@ -9,13 +9,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from xohook.participants import Phase
-from xohook.participants.configured import Configured
-from xohook.participants.programs import Runner, Surroundings
+from xohook.participants.owed_thaw import Programmed
+from xohook.participants.programs import Surroundings
 from xohook.process import IProcessReactor
 from xohook.settings import CommandSettings
 
 
-class Command(Configured):
+class Command(Programmed):
     """A ``[command:NAME]`` participant.
 
     :param reactor: the clock and the source of processes.
@@ -24,23 +24,18 @@ class Command(Configured):
         section.
     """
 
-    stills = False
-    unthawed = None
-    prepare = None
-
     def __init__(
         self,
         reactor: IProcessReactor,
         settings: CommandSettings,
         surroundings: Surroundings | None = None,
     ) -> None:
-        super().__init__(settings)
-        self._freeze = settings.freeze
-        self._thaw = settings.thaw
-        self._surroundings = surroundings or Surroundings(
+        surroundings = surroundings or Surroundings(
             settings.account, settings.directory, settings.environment
         )
-        self._runner = Runner(reactor, self._surroundings)
+        super().__init__(reactor, settings, surroundings)
+        self._freeze = settings.freeze
+        self._thaw = settings.thaw
         self.holds = settings.thaw is not None
 
     @classmethod
@@ -79,41 +74,30 @@ class Command(Configured):
             **self._surroundings.owed(),
         }
 
-    def extend(self, until: float) -> None:
-        """Do nothing: what a program has done holds until it is undone.
-
-        :param until: the time of the monotonic clock.
-        """
-
     def freeze(self, phase: Phase) -> Deferred[bytes]:
         """Run the program that freezes.
 
         :param phase: what is asked for.
         :return: fires with the end of its output when it has ended well.
         """
-        return Deferred.fromCoroutine(self._do("freeze", self._freeze, phase))
+        return Deferred.fromCoroutine(self._run_freeze(phase))
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
-        """Run the program that thaws.
+    async def run_thaw(self, phase: Phase) -> bytes:
+        """Run the program that thaws, unless the one that freezes runs on.
 
         :param phase: what is asked for.
-        :return: fires with the end of its output when it has ended well.
+        :return: the end of its output.
+        :raises NotRunError: where it cannot be run.
+        :raises ParticipantError: where it has run and failed.
         """
-        return Deferred.fromCoroutine(self._do("thaw", self._thaw, phase))
+        error = self._runner.not_ended()
+        if error is not None:
+            raise error
+        return await self._do("thaw", self._thaw, phase)
 
-    def tail(self) -> bytes:
-        """Tell what its last program has written so far.
-
-        :return: the end of it.
-        """
-        return self._runner.tail()
-
-    def when_quiet(self) -> Deferred[None]:
-        """Wait for the last program's end.
-
-        :return: fires when it has ended, or does not end even by SIGKILL.
-        """
-        return self._runner.when_quiet()
+    async def _run_freeze(self, phase: Phase) -> bytes:
+        self._refuse_beside()
+        return await self._do("freeze", self._freeze, phase)
 
     async def _do(self, name: str, arguments: tuple[str, ...] | None, phase: Phase) -> bytes:
         if arguments is None:

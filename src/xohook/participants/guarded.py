@@ -40,7 +40,8 @@ from xohook.participants.rescue import (
     still_frozen,
 )
 from xohook.participants.targets import Identity
-from xohook.process import IProcessReactor, process_state
+from xohook.pids import process_state
+from xohook.process import IProcessReactor
 
 _IN_SYSTEM_CALL = "D"
 """The state of a process that waits in the kernel, beyond the reach of signals (proc(5))."""
@@ -83,6 +84,7 @@ class GuardedFilesystems:
         self.identities: tuple[Identity, ...] = ()
         self.problem = ""
         self.on_thawed: list[Callable[[], None]] = []
+        self.changed: Callable[[], None] = lambda: None
         self._spoilt = ""
         self._reactor = reactor
         self._lost = lost
@@ -118,6 +120,11 @@ class GuardedFilesystems:
     def may_be_frozen(self) -> bool:
         """Whether any may be frozen by this guard, for all that is known."""
         return self.state not in (GuardState.OPENING, GuardState.OPEN, GuardState.THAWED)
+
+    @property
+    def process(self) -> Mapping[str, Any]:
+        """Name no process: that of the guard stands in :meth:`recovery_data`."""
+        return {}
 
     @property
     def points(self) -> tuple[str, ...]:

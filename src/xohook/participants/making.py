@@ -104,4 +104,6 @@ def revive(reactor: IProcessReactor, entry: Entry) -> Participant:
             " take it out of the record, which lies in the runtime directory"
         ) from error
     participant.order = entry.order
+    if isinstance(participant, Command | Scripts):
+        participant.owe(entry.process)
     return participant

@@ -12,8 +12,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from xohook import accounts
-from xohook.errors import ParticipantError
+from xohook.errors import NotRunError, ParticipantError
 from xohook.participants import Phase
+from xohook.pids import group_of_unkillable, unkillable
 from xohook.process import ENDING, OUTPUT_KEPT, Ended, IProcessReactor, Program, Run
 from xohook.settings import Account
 
@@ -127,6 +128,7 @@ class Runner:
         self._reactor = reactor
         self._surroundings = surroundings
         self._last: Run | None = None
+        self._told_to_end: set[int] = set()
 
     async def run(
         self, arguments: tuple[str, ...], phase_name: str, phase: Phase, ending: float = ENDING
@@ -138,6 +140,7 @@ class Runner:
         :param phase: what it is asked for.
         :param ending: seconds that its end may take where it is cancelled.
         :return: the end of its output.
+        :raises NotRunError: where the system is too short of something to start it.
         :raises ParticipantError: where it cannot be run, or ends badly.
         """
         program = Program(
@@ -168,7 +171,7 @@ class Runner:
         try:
             run = Run(self._reactor, ending)
         except OSError as error:
-            raise ParticipantError(f"no process can be started: {error.strerror}") from error
+            raise NotRunError(f"no process can be started: {error.strerror}") from error
         self._last = run
         ended = run.when_ended()
         try:
@@ -178,7 +181,13 @@ class Runner:
             ended.addErrback(lambda _: None)
             raise
         run.begin(program)
-        result = await ended
+        try:
+            result = await ended
+        except BaseException:
+            self._told_to_end.add(run.pid)
+            raise
+        if not result.was_started:
+            raise NotRunError(result.describe())
         if not result.is_good:
             raise ParticipantError(result.describe(), result.output)
         return result
@@ -193,6 +202,33 @@ class Runner:
     def when_quiet(self) -> Deferred[None]:
         """Wait for the last program's end.
 
-        :return: fires when it has ended, or does not end even by SIGKILL.
+        :return: fires when it has ended, or cannot be ended.
         """
         return succeed(None) if self._last is None else self._last.when_gone()
+
+    def take_up(self, pid: int, started: int | None) -> None:
+        """Take up a program that an earlier run of the agent has left.
+
+        :param pid: its process.
+        :param started: when that process started, as the record has it.
+        """
+        group = group_of_unkillable(pid, started)
+        if group is not None:
+            self._told_to_end.add(group)
+
+    def not_ended(self) -> NotRunError | None:
+        """Look for a program that was told to end and runs on, because it may not be signalled.
+
+        :return: the error of who wants to run another one; None where there is no such program.
+        """
+        for group in tuple(self._told_to_end):
+            process = unkillable(group)
+            if process is not None:
+                pid = process["pid"]
+                return NotRunError(
+                    f"its earlier program (process {pid}) runs on as another user and cannot be"
+                    f" ended; wait for its end, or end it by hand, as root: kill {pid}",
+                    process=process,
+                )
+            self._told_to_end.discard(group)
+        return None

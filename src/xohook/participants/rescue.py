@@ -15,7 +15,8 @@ from xohook.guards import freezer
 from xohook.mounts import reachable, table
 from xohook.participants import targets
 from xohook.participants.targets import Identity
-from xohook.process import IProcessReactor, end_leftover, start_time
+from xohook.pids import start_time
+from xohook.process import IProcessReactor, end_leftover
 
 Process = tuple[int, "int | None"]
 """A process's number and start, which name it for good."""

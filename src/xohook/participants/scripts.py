@@ -12,11 +12,11 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
 from xohook.durations import format_duration
-from xohook.errors import ParticipantError
+from xohook.errors import NotRunError, ParticipantError
 from xohook.guards import listing
 from xohook.participants import Phase
-from xohook.participants.configured import Configured
-from xohook.participants.programs import Runner, Surroundings
+from xohook.participants.owed_thaw import Programmed
+from xohook.participants.programs import Surroundings
 from xohook.process import ENDING, IProcessReactor
 from xohook.settings import ScriptsSettings
 
@@ -29,35 +29,33 @@ _LAST_WORD = 0.1
 all problems are told before that is up."""
 
 
-class Scripts(Configured):
+class Scripts(Programmed):
     """A ``[scripts:NAME]`` participant.
 
     :param reactor: the clock and the source of processes.
     :param settings: its section of the configuration.
     :param begun: names of the scripts whose freeze was begun, in their order.
+    :param cut_off: which of them ran when the earlier agent ended; empty where its freeze did.
     :param surroundings: what they have in common, where that is not to be made from the section.
     """
 
     holds = True
-    stills = False
-    unthawed = None
-    prepare = None
 
     def __init__(
         self,
         reactor: IProcessReactor,
         settings: ScriptsSettings,
         begun: tuple[str, ...] = (),
+        cut_off: str = "",
         surroundings: Surroundings | None = None,
     ) -> None:
-        super().__init__(settings)
-        self._directory = settings.directory
-        self._surroundings = surroundings or Surroundings(
+        surroundings = surroundings or Surroundings(
             settings.account, settings.directory, settings.environment
         )
-        self._reactor = reactor
-        self._runner = Runner(reactor, self._surroundings)
+        super().__init__(reactor, settings, surroundings)
+        self._directory = settings.directory
         self._begun = list(begun)
+        self._cut_off = cut_off
         self._thawing = ""
 
     @classmethod
@@ -85,7 +83,7 @@ class Scripts(Configured):
         # The script whose thaw was under way may hang again: the others come first.
         first = tuple(name for name in begun if name == cut_off)
         others = tuple(name for name in begun if name != cut_off)
-        return cls(reactor, settings, first + others, then)
+        return cls(reactor, settings, first + others, "".join(first[:1]), then)
 
     def owed(self) -> Mapping[str, Any]:
         """Tell what the next start needs to thaw it.
@@ -99,12 +97,6 @@ class Scripts(Configured):
             **self._surroundings.owed(),
         }
 
-    def extend(self, until: float) -> None:
-        """Do nothing: what a script has done holds until it is undone.
-
-        :param until: the time of the monotonic clock.
-        """
-
     def freeze(self, phase: Phase) -> Deferred[bytes]:
         """Run each script with ``freeze``, in order of name.
 
@@ -113,32 +105,9 @@ class Scripts(Configured):
         """
         return Deferred.fromCoroutine(self._freeze(phase))
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
-        """Run each script whose freeze was begun with ``thaw``, in reverse order.
-
-        One that fails, or is not done in its turn, does not keep the next ones from theirs.
-
-        :param phase: what is asked for.
-        :return: fires with the output of the last one when all have ended well.
-        """
-        return Deferred.fromCoroutine(self._thaw(phase))
-
-    def tail(self) -> bytes:
-        """Tell what its last program has written so far.
-
-        :return: the end of it.
-        """
-        return self._runner.tail()
-
-    def when_quiet(self) -> Deferred[None]:
-        """Wait for the last script's end.
-
-        :return: fires when it has ended, or does not end even by SIGKILL.
-        """
-        return self._runner.when_quiet()
-
     async def _freeze(self, phase: Phase) -> bytes:
-        self._begun = []
+        self._begun, self._cut_off = [], ""
+        self._refuse_beside()
         output = b""
         for name in await self._list(phase):
             self._begun.append(name)
@@ -153,22 +122,45 @@ class Scripts(Configured):
             raise ParticipantError(f"cannot read {self._directory}: {why}") from error
         return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
-    async def _thaw(self, phase: Phase) -> bytes:
-        problems, output = [], b""
-        turn = phase.timeout / _SHARED / max(1, len(self._begun))
+    async def run_thaw(self, phase: Phase) -> bytes:
+        """Run each script whose freeze was begun with ``thaw``, in reverse order.
+
+        One that fails, is not done in its turn or cannot be run does not keep the next ones from
+        theirs.
+
+        :param phase: what is asked for.
+        :return: the output of the last one.
+        :raises NotRunError: where one cannot be run; it is still due afterwards.
+        :raises ParticipantError: where one has run and failed.
+        """
+        problems, not_run, output = [], [], b""
+        late = self._runner.not_ended() if self._begun else None
+        due = list(self._begun)
+        if late is not None:
+            # The freeze was broken off in the last one that it began.
+            name = self._cut_off if self._cut_off in self._begun else self._begun[-1]
+            due.remove(name)
+            not_run.append(f"{name}: {late}")
+        turn = phase.timeout / _SHARED / max(1, len(due))
         deadline = self._reactor.seconds() + phase.timeout
-        while self._begun:
-            self._thawing = self._begun[-1]
-            others = len(self._begun) - 1
-            left = max(turn, deadline - self._reactor.seconds() - others * turn)
+        while due:
+            name = self._thawing = due.pop()
+            left = max(turn, deadline - self._reactor.seconds() - len(due) * turn)
             try:
-                output = await self._thaw_one(phase, left, is_last=not others)
+                output = await self._thaw_one(phase, left, is_last=not due)
+            except NotRunError as error:
+                not_run.append(str(error))
             except ParticipantError as error:
                 problems.append(str(error))
                 output = error.output
-            # Taken off the end only now: a start after a crash in between runs it again.
-            self._begun.pop()
+                self._begun.remove(name)
+            else:
+                # Taken out only now: a start after a crash in between runs it again.
+                self._begun.remove(name)
             self._thawing = ""
+        if not_run:
+            process = None if late is None else late.process
+            raise NotRunError("; ".join([*problems, *not_run]), output, process)
         if problems:
             raise ParticipantError("; ".join(problems), output)
         return output
@@ -195,7 +187,7 @@ class Scripts(Configured):
         try:
             return await self._runner.run(words, argument, phase, ending)
         except ParticipantError as error:
-            raise ParticipantError(f"{name}: {error}", error.output) from error
+            raise type(error)(f"{name}: {error}", error.output) from error
 
 
 def find_scripts(directory: Path) -> list[str]:

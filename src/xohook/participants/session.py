@@ -20,7 +20,8 @@ from xohook.guards import session
 from xohook.participants import Phase
 from xohook.participants.configured import Configured
 from xohook.participants.programs import Surroundings
-from xohook.process import IProcessReactor, end_leftover, start_time
+from xohook.pids import start_time
+from xohook.process import IProcessReactor, end_leftover
 from xohook.settings import SessionSettings
 from xohook.text import printable
 
