@@ -87,6 +87,10 @@ class ParticipantError(XohookError):
         self.output = output
 
 
+class NotHeldError(ParticipantError):
+    """A participant is thawed, but was not frozen until it was asked to thaw."""
+
+
 class NotRunError(ParticipantError):
     """A participant's program could not be run, for a reason that will pass.
 
@@ -101,7 +105,3 @@ class NotRunError(ParticipantError):
     ) -> None:
         super().__init__(problem, output)
         self.process: Mapping[str, Any] = process or {}
-
-
-class NotHeldError(ParticipantError):
-    """A participant is thawed, but was not frozen until it was asked to thaw."""

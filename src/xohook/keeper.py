@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -30,6 +31,9 @@ from xohook.work import Limits
 
 STOP_WAITS = 5.0
 """Seconds that a shutdown waits for programs that do not end (``docs/operation.rst``)."""
+
+SAVE_AGAIN = 5.0
+"""Seconds until a record that could not be written is written again: a full disk mends slowly."""
 
 GUARD_GRACE = 0.5
 """Seconds that a guard waits for the agent beyond the end of a hold before it lets go itself."""
@@ -71,6 +75,7 @@ class Keeper:
         self._last = self._told = Answer(status=200)
         self._terms = Terms("", 0.0, self.let_go)
         self._let_go: set[str] = set()
+        self._save_again: IDelayedCall | None = None
         self._under_way: Deferred[None] | None = None
         self._changes: list[Callable[[], object]] = []
         self.watchers: list[Watcher] = []
@@ -183,8 +188,6 @@ class Keeper:
         for entry in entries:
             unthawed = revive(self._reactor, entry).unthawed
             if unthawed is not None:
-                if unthawed.points:
-                    self._disk.hold_back()
                 self._unthawed.add(unthawed, entry)
 
     @property
@@ -202,6 +205,9 @@ class Keeper:
         await self._stopped
         await self._unthawed.retry()
         self._unthawed.stop()
+        if self._save_again is not None and self._save_again.active():
+            self._save_again.cancel()
+            self.save()
         steps = self._order.steps
         quiet = DeferredList([step.participant.when_quiet() for step in steps], consumeErrors=True)
         # Past the time the list is cancelled, and with it each that is not quiet yet.
@@ -264,11 +270,13 @@ class Keeper:
         work.addErrback(self._own_fault)
 
     def save(self) -> None:
-        """Write the record; where that fails, what is under way goes on and the log tells."""
+        """Write the record; where that fails it is tried again, and what is under way goes on."""
         try:
             self._write()
         except RecordError as error:
             self._log.error("{error}", error=error)
+            if self._save_again is None or not self._save_again.active():
+                self._save_again = self._reactor.callLater(SAVE_AGAIN, self.save)
         if self._course.window is not None:
             self._tell()
 
@@ -299,11 +307,9 @@ class Keeper:
     # The work itself.
 
     def _unthawed_changed(self) -> None:
-        """Write the set down; without filesystems in it the disks can be written to again."""
+        """Write the set down; when it is empty, the stamp is removed."""
         self.save()
         self._tell()
-        if not self.is_still:
-            self._disk.let_out()
         if not self._unthawed and self._course.window is None:
             Deferred.fromCoroutine(self._disk.lift()).addErrback(self._own_fault)
 
@@ -366,7 +372,7 @@ class Keeper:
                 self._log.failure("a fault of xohook itself")
 
     def _own_fault(self, fault: Failure) -> tuple[str, ...]:
-        """Tell of what should not be; the window goes on as with any other failure."""
+        """Log an error of xohook's own; the window goes on as with any other failure."""
         self._log.failure("a fault of xohook itself", fault)
         return (f"xohook: a fault of its own: {fault.getErrorMessage()}",)
 

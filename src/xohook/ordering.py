@@ -65,9 +65,11 @@ class Order:
     @property
     def is_still(self) -> bool:
         """Whether some filesystem may be frozen, in this window or from an earlier one."""
-        return self._unthawed.has_filesystems or any(
-            step.participant.stills and step.may_hold for step in self.steps
-        )
+        return self._unthawed.has_filesystems or self._holds_filesystem
+
+    @property
+    def _holds_filesystem(self) -> bool:
+        return any(step.participant.stills and step.may_hold for step in self.steps)
 
     async def freeze(self, terms: Terms) -> None:
         """Freeze all of them.
@@ -123,7 +125,9 @@ class Order:
             await thaw_side_by_side(group, self.window, outcome)
             if Outcome(outcome).is_good and any(step.thaw_problem for step in group):
                 outcome = Outcome.FAILED.value
-            if not self.is_still:
+            if not self._holds_filesystem:
+                # What is unthawed does not keep the log back: it has to name it, and the writer of
+                # the log is the one who waits for a frozen disk.
                 self._disk.let_out()
         if self.steps and not (self.is_still or self._unthawed):
             await self._disk.lift()

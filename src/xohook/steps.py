@@ -144,6 +144,10 @@ class Step:
         timeout = self.participant.thaw_timeout
         phase = Phase(window, timeout, outcome, self._note_if_possible)
         self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
+        if self.is_thawed_early and not self.participant.abort:
+            # With on_failure = continue it may let go, noticed in the hold or only now.
+            _log.warn("{name} let go: {problem}", name=self.name, problem=self.thaw_problem)
+            self.thaw_problem = ""
         done = "thawed" if was_frozen else "undone"
         self._leave(done)
         self._note_if_possible({})

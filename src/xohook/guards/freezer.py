@@ -124,7 +124,8 @@ class _Counter:
 
     A thaw by somebody else, and a freeze after it, write to the disk: at least the superblock or
     the log. A filesystem without a device of its own (btrfs has several) has no counter, and one
-    with a swap file (swapon(8)) none that tells anything, for the kernel swaps past the freeze.
+    with a swap file (swapon(8)) none that tells anything, for the kernel swaps past the freeze. Nor
+    has a disk whose counters are switched off (``queue/iostats``).
     """
 
     def __init__(self, device: str) -> None:
@@ -132,10 +133,11 @@ class _Counter:
             self._file = os.open(f"/sys/dev/block/{device}/stat", os.O_RDONLY)
         except OSError:
             self._file = -1
+        self._is_off = _is_off(device)
         self._before: list[bytes] | None = None
 
     def start(self, *, is_swapped_to: bool) -> None:
-        self._before = None if is_swapped_to else self._read()
+        self._before = None if is_swapped_to or self._is_off else self._read()
 
     def has_changed(self) -> bool:
         return self._before is not None and self._before != self._read()
@@ -146,6 +148,19 @@ class _Counter:
         # Writes completed, and sectors written (Documentation/block/stat.rst).
         fields = os.pread(self._file, 4096, 0).split()
         return [fields[4], fields[6]]
+
+
+def _is_off(device: str) -> bool:
+    """Tell whether a disk counts nothing; a partition has its disk's switch, one level up."""
+    for place in ("queue", "../queue"):
+        try:
+            switch = os.open(f"/sys/dev/block/{device}/{place}/iostats", os.O_RDONLY)
+        except OSError:
+            continue
+        said = os.read(switch, 8)
+        os.close(switch)
+        return said.strip() == b"0"
+    return False
 
 
 def _ioctl(filesystem: Mounted, request: int) -> int:
@@ -199,7 +214,11 @@ def pass_on(filesystems: "list[Mounted]") -> None:
     numbers = [each.descriptor for each in filesystems]
     for start in range(0, len(numbers), _MOST_PASSED):
         passed = array.array("i", numbers[start : start + _MOST_PASSED])
-        agent.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
+        try:
+            agent.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
+        except BrokenPipeError:
+            # The window has been broken off; the end of the orders tells as well.
+            break
     agent.close()
 
 
