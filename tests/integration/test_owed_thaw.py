@@ -153,10 +153,14 @@ class ShortStartTests(OwedTestCase):
         self.assertEqual(agent.get("/sync").status, 200)
         agent.kill()
         agent.wait()
-        agent.launcher = (needs.program("prlimit"), "--nproc=0:unlimited")
+        # Whoever has one of these is not limited (getrlimit(2)).
+        limited = ("setpriv", "--bounding-set=-sys_resource,-sys_admin")
+        agent.launcher = (*limited, needs.program("prlimit"), "--nproc=0:")
         agent.start()
         self.assertEqual(self.thaws(), [])
-        self.assertIn("no process can be started", self.unthawed()[0]["problem"])
+        self.assertIn("could not be run", self.unthawed()[0]["problem"])
+        shortage = "no process can be started: "
+        eventually(lambda: shortage in self.unthawed()[0]["problem"], "it is tried again")
         _, most = resource.prlimit(agent.pid, resource.RLIMIT_NPROC)
         resource.prlimit(agent.pid, resource.RLIMIT_NPROC, (most, most))
         self.programs.wait_for("thaw a recovered")
@@ -292,6 +296,26 @@ class UnkillableTests(OwedTestCase):
         self.assertEqual(self.thaws(), [])
         self.programs.let_on("late")
         self.programs.wait_for("thaw a recovered")
+        self.assert_done()
+
+    def test_member(self) -> None:
+        """So is a freeze of which one process can be ended, and another one cannot."""
+        number = needs.user("nobody").pw_uid
+        late = self.programs.write("late", self.tell_pid, "stay late; note frozen")
+        freeze = f"setpriv --reuid={number} --clear-groups {late}; note unreached"
+        section = self.programs.command("a", freeze, freeze_timeout="1s")
+        self.agent = MutedAgent.for_test(self, "", section)
+        self.assertEqual(self.agent.get("/sync").status, 500)
+        pid = self.programs.number("pid")
+        self.addCleanup(end, pid)
+        self.assert_waits("command:a", pid)
+        self.agent.kill()
+        self.agent.wait()
+        self.agent.start()
+        self.assert_waits("command:a", pid)
+        self.programs.let_on("late")
+        self.programs.wait_for("thaw a recovered")
+        self.assertEqual(self.programs.journal[-2:], ["frozen", "thaw a recovered"])
         self.assert_done()
 
     def test_late_thaw(self) -> None:

@@ -70,7 +70,9 @@ class Programmed(Configured):
         """
         if process:
             self._runner.take_up(process["pid"], process["started"])
-        error = self._runner.not_ended() or NotRunError("not run yet")
+        error = self._runner.not_ended() or NotRunError(
+            "its thaw could not be run when the agent started"
+        )
         self.unthawed = OwedThaw(self._reactor, self, "", Outcome.RECOVERED.value, error)
 
     def thaw(self, phase: Phase) -> Deferred[bytes]:
