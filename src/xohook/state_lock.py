@@ -104,12 +104,13 @@ def holder(directory: Path) -> int | None:
     """Tell which process has locked a state directory, without locking it.
 
     :param directory: the state directory; it need not be there.
-    :return: its number; None where there is none, or none to be seen from here.
+    :return: its number; None where there is none, or none to be seen from here, or where all who
+        have it are dying, whom :class:`StateLock` passes over.
     """
     with suppress(OSError):
         seen = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return next(iter(holders(seen)), None)
+            return next((pid for pid in holders(seen) if not is_dying(pid)), None)
         finally:
             os.close(seen)
     return None
