@@ -49,6 +49,11 @@ class StateLock:
         self._uid = uid
         self._held: int | None = None
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether this process has locked the directory, or tried all that can be done."""
+        return self._held is not None
+
     def take(self) -> None:
         """Lock the directory, if it is there and this process has not locked it yet.
 

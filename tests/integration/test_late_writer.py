@@ -44,7 +44,7 @@ class Writer:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", WRITER, "", "", "stamp", stamp],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                stdin=theirs,
+                stdin=theirs.fileno(),
             )
         test.addCleanup(self.process.wait)
         test.addCleanup(self.process.kill)
