@@ -19,7 +19,7 @@ class FormTests(SynchronousTestCase):
     def test_round_trip(self) -> None:
         """Every kind of value of the settings is equal afterwards."""
         form = Form(Account)
-        values = (
+        values: tuple[object, ...] = (
             *(None, True, 3, 1.5, "tëxt", (), ("a", ("b",)), frozenset({"a", "b"}), ACCOUNT),
             *({}, {"A": "1"}, Path("/a b"), IPv4Network("10.0.0.0/8"), IPv6Network("fe80::/10")),
         )

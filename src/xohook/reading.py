@@ -7,6 +7,7 @@ hands over the result. A child that is held up is left behind, and everything st
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -53,6 +54,9 @@ START_SPEAKS = 5.0
 
 KEPT = 8 * LONGEST
 """Bytes that the child may hand over: four files of :data:`xohook.judged.LONGEST`, in JSON."""
+
+_SET_DEATH_SIGNAL = 1
+"""``PR_SET_PDEATHSIG`` (prctl(2), ``linux/prctl.h``)."""
 
 _log = Logger()
 
@@ -264,14 +268,13 @@ def main(text: str) -> NoReturn:
 
     :param text: the task.
     """
+    # Without the agent nobody else ends this, and it must not write beside the next start.
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
     out = os.dup(1)
     null = os.open("/dev/null", os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(null, descriptor)
     task = _FORM.unpack(text)
-    if task.fixed or task.is_renewal:
-        # The agent may have been killed, and then nobody else ends this.
-        signal.alarm(2 * int(PATIENCE))
 
     def say(value: Any) -> None:
         with open(out, "w", encoding="ascii", closefd=False) as file:

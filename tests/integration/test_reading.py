@@ -15,6 +15,7 @@ from tests.integration.agent import Agent, eventually
 from tests.integration.disks import Disk, DiskTestCase
 from tests.integration.hanging import HungMount
 from tests.integration.programs import Programs
+from xohook.process import start_time
 
 WAITS = "the start waits for a disk or a file server"
 
@@ -83,6 +84,19 @@ class ReloadTests(SynchronousTestCase):
         )
         eventually(lambda: not readers(self.agent), "the reader has ended")
         self.assert_good()
+
+    def test_killed(self) -> None:
+        """When the agent is killed, the process that reads ends too."""
+        fifo = self.drop_ins / "a.ini"
+        os.mkfifo(fifo)
+        self.agent.kill(signal.SIGHUP)
+        eventually(lambda: readers(self.agent), "it is being read")
+        [reader] = readers(self.agent)
+        # It is opened when the reader has done so, who then waits for more.
+        self.addCleanup(os.close, os.open(fifo, os.O_WRONLY))
+        os.kill(self.agent.pid, signal.SIGKILL)
+        self.agent.wait()
+        eventually(lambda: start_time(reader) is None, "it has ended")
 
     def test_many(self) -> None:
         """Many signals while it is being read make one reload more, which has the last word."""
