@@ -46,6 +46,8 @@ class ReloadTests(SynchronousTestCase):
         programs = Programs(Path(self.mktemp()).resolve())
         self.agent = Agent.for_test(self, sections=programs.command("a"))
         self.drop_ins = Path(f"{self.agent.configuration}.d")
+        # It accepts connections a moment before it takes signals.
+        self.assertEqual(self.agent.get("/nothing").status, 404)
         # Whoever looks at the participants reads the drop-ins too.
         eventually(lambda: not children(self.agent, b"xohook.looking"), "the look has ended")
         self.drop_ins.mkdir()
@@ -147,6 +149,7 @@ class FrozenStateTests(DiskTestCase):
     def test_reload(self) -> None:
         """A reload that has to make something there waits, and the agent does not."""
         self.agent.start()
+        self.assertEqual(self.agent.get("/nothing").status, 404)
         (self.agent.state_directory / "vm").unlink()
         credentials = self.agent.credentials
         self.disk.freeze()
