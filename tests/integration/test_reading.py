@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import make
 from tests.integration.agent import Agent, eventually
 from tests.integration.disks import Disk, DiskTestCase
+from tests.integration.footprint import writers
 from tests.integration.hanging import HungMount
 from tests.integration.programs import Programs
 from xohook.process import start_time
@@ -22,11 +23,6 @@ WAITS = "the start waits for a disk or a file server"
 
 def readers(agent: Agent) -> list[int]:
     """List the processes that read for an agent."""
-    return children(agent, b"xohook.reading")
-
-
-def children(agent: Agent, module: bytes) -> list[int]:
-    """List an agent's children that run a module, by their command line."""
     pids = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
     found = []
     for child in pids:
@@ -34,7 +30,7 @@ def children(agent: Agent, module: bytes) -> list[int]:
             words = (Path("/proc") / child / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if module in words:
+        if b"xohook.reading" in words:
             found.append(int(child))
     return found
 
@@ -49,8 +45,13 @@ class ReloadTests(SynchronousTestCase):
         # It accepts connections a moment before it takes signals.
         self.assertEqual(self.agent.get("/nothing").status, 404)
         # Whoever looks at the participants reads the drop-ins too.
-        eventually(lambda: not children(self.agent, b"xohook.looking"), "the look has ended")
+        eventually(self.is_quiet, "the look has ended")
         self.drop_ins.mkdir()
+
+    def is_quiet(self) -> bool:
+        """Whether the agent has no children but its writers."""
+        pids = Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split()
+        return {int(each) for each in pids} == set(writers(self.agent.pid))
 
     def assert_good(self) -> None:
         """See that a window is good."""
