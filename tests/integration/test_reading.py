@@ -16,7 +16,7 @@ from tests.integration.disks import Disk, DiskTestCase
 from tests.integration.footprint import writers
 from tests.integration.hanging import HungMount
 from tests.integration.programs import Programs
-from xohook.process import start_time
+from xohook.pids import start_time
 
 WAITS = "the start waits for a disk or a file server"
 
