@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from soak import restarts, windows
+from soak import interleavings, restarts, windows
 
 
 def main() -> int:
@@ -15,6 +15,8 @@ def main() -> int:
 
     :return: the exit status.
     """
+    if sys.argv[1:2] == ["interleavings"]:
+        return interleavings.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
     parser.add_argument(
         "--windows",
