@@ -17,6 +17,7 @@ from soak.faults import Fault
 from soak.machine import Machine
 from soak.requesters import Request
 from soak.scenario import HOLD_LIMIT, Event, Scenario
+from soak.watcher import LONGEST_WAIT
 from tests.integration.footprint import writers
 from tests.integration.holds import kill
 from xohook.process import process_state
@@ -114,8 +115,11 @@ class Step:
         machine = self._machine
         if machine.agent.ended or machine.agent_is_stopped:
             return False
-        is_asked = any(each.over is None for each in self.syncs)
-        return machine.watcher.is_open or is_asked
+        is_asked = any(each.over is None for each in self.requests)
+        is_asked |= any(each.is_alive() for each in self._calls)
+        # Nothing ends a hold but its limit, unless it has been broken just now.
+        is_moving = machine.watcher.is_open and machine.watcher.state != "holding"
+        return is_asked or is_moving
 
     # Requests.
 
@@ -200,7 +204,9 @@ class Step:
         self._break(self._machine.clients(), signal.SIGKILL, "client killed")
 
     def _kill_app(self, event: Event) -> None:
-        self._break([self._machine.app], signal.SIGKILL, "app killed")
+        begin = time.monotonic()
+        self._machine.end_app()
+        self.breaks.append(Break("app killed", begin, time.monotonic()))
 
     def _break(self, pids: Sequence[int], number: signal.Signals, what: str) -> None:
         begin = time.monotonic()
@@ -300,6 +306,22 @@ class Step:
         machine.adopt(fault.pid)
         self._faults.append(fault)
         self.has_faults = True
+
+    def let_fail(self) -> None:
+        """Where system calls fail, let the freeze and the thaw have their share of that."""
+        if not self._faults:
+            return
+        self.resume()
+        self._wait_for_answers()
+        if self._machine.watcher.state == "holding":
+            self.note("/post-sync, while system calls fail")
+            self.request("/post-sync")
+            self._wait_for_answers()
+
+    def _wait_for_answers(self) -> None:
+        deadline = time.monotonic() + LONGEST_WAIT
+        for request in self.requests:
+            request.wait(deadline - time.monotonic())
 
     def end_faults(self) -> None:
         """Let system calls succeed again."""

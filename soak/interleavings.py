@@ -45,8 +45,8 @@ def addresses(step: int) -> tuple[str, str]:
     :return: both, of 127.0.0.0/8.
     """
     number = step % 2**21
-    high, low = number >> 14, number >> 7 & 127
-    return tuple(f"127.{1 + high}.{low}.{1 + (number & 127) + 128 * each}" for each in (0, 1))  # type: ignore[return-value]
+    prefix = f"127.{1 + (number >> 14)}.{number >> 7 & 127}"
+    return f"{prefix}.{number & 127}", f"{prefix}.{128 + (number & 127)}"
 
 
 def run_step(machine: Machine, seed: str, number: int, directory: Path) -> Step:

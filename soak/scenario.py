@@ -32,16 +32,16 @@ ACTS = {
     "stop client": 2,
     "stop app": 1,
     "term guard": 4,
-    "term agent": 2,
-    "kill agent": 3,
+    "term agent": 1,
+    "kill agent": 2,
     "kill guard": 5,
     "kill client": 4,
-    "kill agent and guards": 3,
+    "kill agent and guards": 2,
     "kill app": 2,
     "foreign thaw": 3,
     "foreign thaw and freeze": 2,
     "remount": 3,
-    "fault": 8,
+    "fault": 4,
 }
 
 #: What an event waits for. A phase is that of a participant.
@@ -82,16 +82,14 @@ FAULTS = (
     ("openat", "EMFILE"),
     ("openat", "EIO"),
     ("fsync", "EIO"),
-    ("clone", "EAGAIN"),
-    ("clone3", "EAGAIN"),
-    ("vfork", "EAGAIN"),
+    ("clone,clone3,vfork", "EAGAIN"),
 )
 
 #: Whose: the agent's and of all that it starts, or those of the guards that there are.
 TRACED = ("agent", "agent", "guards")
 
 #: How a step ends, if nothing has ended its windows: as XO does it, by an administrator, or never.
-ENDINGS = {"post-sync": 80, "thaw": 14, "expire": 6}
+ENDINGS = {"post-sync": 84, "thaw": 14, "expire": 2}
 
 
 @attrs.frozen
@@ -137,6 +135,9 @@ def draw(seed: str, step: int) -> Scenario:
     """
     random = Random(f"{seed} {step}")  # noqa: S311 - it is to be repeated.
     events: list[Event] = []
+    if random.random() < 0.1:
+        # It takes longer to attach than to freeze.
+        events.append(Event("fault", "", 0, random.random(), _fault(random, "agent")))
     if random.random() < 0.9:
         events.append(Event("sync", "", 0, random.random()))
     more = random.randint(0 if events else 1, MOST_EVENTS - 1)
@@ -151,13 +152,7 @@ def _some(random: Random) -> list[Event]:
     moment = random.choice(MOMENTS)
     if act in IN_A_HOLD and random.random() < 0.7:
         moment = "holding"
-    detail = ""
-    if act == "fault":
-        call, error = random.choice(FAULTS)
-        when = f"{random.randint(1, 8)}{random.choice(('', '', '+'))}"
-        detail = f"{random.choice(TRACED)} {call} {error} {when}"
-        # Attaching takes longer than a freeze.
-        moment = random.choice(("", "", moment))
+    detail = _fault(random, random.choice(TRACED)) if act == "fault" else ""
     found = [Event(act, moment, _pause(random), random.random(), detail)]
     if act.startswith("stop") and random.random() < 0.6:
         pause = LONG_STOP if random.random() < 0.02 else _pause(random)
@@ -165,6 +160,12 @@ def _some(random: Random) -> list[Event]:
     if act in ("kill agent", "kill agent and guards", "term agent") and random.random() < 0.5:
         found.append(Event("start agent", "", _pause(random), random.random()))
     return found
+
+
+def _fault(random: Random, target: str) -> str:
+    call, error = random.choice(FAULTS)
+    when = f"{random.choice((1, 1, 1, 2, 3, 5, 8))}{random.choice(('', '+'))}"
+    return f"{target} {call} {error} {when}"
 
 
 def _pause(random: Random) -> float:

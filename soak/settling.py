@@ -32,6 +32,7 @@ def settle(machine: Machine, step: Step, scenario: Scenario) -> None:
     :param scenario: how the step ends.
     :raises Wrong: where something is left.
     """
+    step.let_fail()
     step.end_faults()
     step.resume()
     if len(step.deaths) > step.starts:
@@ -115,7 +116,7 @@ def _end_windows(machine: Machine, step: Step, ending: str, deadline: float) -> 
     while time.monotonic() < deadline:
         is_open = machine.watcher.is_open
         pending = [each for each in step.requests if each.over is None]
-        missing = sum(each.over is not None for each in step.syncs) - len(step.post_syncs)
+        missing = _missing(step)
         if missing > 0 and (ending == "post-sync" or not (is_open or pending)):
             step.note(f"{missing} /post-sync, to end the step")
             for _ in range(missing):
@@ -124,11 +125,26 @@ def _end_windows(machine: Machine, step: Step, ending: str, deadline: float) -> 
             if is_told and not machine.ask("status")["open"]:
                 return
             is_told = True
-        elif ending == "post-sync" and is_open and not pending and missing <= 0:
-            # Those that were sent too early were another's: this window can only expire.
-            is_told = False
         time.sleep(GLANCE / 4)
     raise Wrong(f"a window does not end: {machine.ask('status')}\n{_listed(step.requests)}")
+
+
+def _missing(step: Step) -> int:
+    """Count the ``/post-sync`` that XO would send yet: for each ``/sync`` that is over."""
+    left = sorted(each.made for each in step.post_syncs)
+    missing = 0
+    for sync in sorted((each for each in step.syncs if each.over), key=_over):
+        # One that was sent before a hold was no snapshot's.
+        later = [each for each in left if sync.status != 200 or each > _over(sync)]
+        if later:
+            left.remove(later[0])
+        else:
+            missing += 1
+    return missing
+
+
+def _over(request: Request) -> float:
+    return request.over or 0.0
 
 
 def _wait_for_disks(step: Step, deadline: float) -> None:

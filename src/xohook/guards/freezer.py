@@ -185,13 +185,19 @@ def pass_on(filesystems: "list[Mounted]") -> None:
     """Give the agent a descriptor of each filesystem, with which it can thaw in this guard's place.
 
     :param filesystems: the filesystems.
+    :raises RefusedError: where the agent does not take them: it has ended, or needs this guard no
+        more.
     """
     agent = _socket.socket(fileno=os.dup(DESCRIPTORS))
     numbers = [each.descriptor for each in filesystems]
-    for start in range(0, len(numbers), _MOST_PASSED):
-        passed = array.array("i", numbers[start : start + _MOST_PASSED])
-        agent.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
-    agent.close()
+    try:
+        for start in range(0, len(numbers), _MOST_PASSED):
+            passed = array.array("i", numbers[start : start + _MOST_PASSED])
+            agent.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
+    except OSError as error:
+        raise RefusedError(f"the agent takes no descriptors: {error}") from error
+    finally:
+        agent.close()
 
 
 def prepare(number: int, rest: str) -> Held:
@@ -200,7 +206,7 @@ def prepare(number: int, rest: str) -> Held:
     :param number: the number of the order.
     :param rest: the targets.
     :return: the filesystems.
-    :raises RefusedError: where one cannot be opened, or is frozen already.
+    :raises RefusedError: where one cannot be opened, is frozen already, or cannot be passed on.
     """
     targets = rest.split()
     opened = [open_target(target) for target in targets]
