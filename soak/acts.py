@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
-
-import attrs
+from typing import ClassVar, TypeVar
 
 from soak.faults import Fault
 from soak.machine import Machine
 from soak.requesters import Request
 from soak.scenario import HOLD_LIMIT, Event, Scenario
+from soak.verdict import Break
 from soak.watcher import LONGEST_WAIT
 from tests.integration.footprint import writers
 from tests.integration.holds import kill
@@ -26,20 +25,6 @@ from xohook.process import process_state
 ENDING = 2.0
 
 _T = TypeVar("_T")
-
-
-@attrs.frozen
-class Break:
-    """A hold was broken, if there was one.
-
-    :param what: by what.
-    :param begin: before that, by the monotonic clock.
-    :param end: after it.
-    """
-
-    what: str
-    begin: float
-    end: float
 
 
 class Step:
@@ -339,7 +324,7 @@ class Step:
         for request in self.requests:
             request.drop()
 
-    _acts: dict[str, Callable[[Step, Event], None]] = {
+    _acts: ClassVar[dict[str, Callable[[Step, Event], None]]] = {
         "sync": _sync,
         "post-sync": _post_sync,
         "drop": _drop,
@@ -372,5 +357,3 @@ def _pick(several: Sequence[_T], event: Event) -> _T:
 
 def _pick_some(pids: Sequence[int], event: Event) -> int:
     return _pick(pids, event) if pids else 0
-
-

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import needs
+
 #: Seconds in which strace attaches to a process, and leaves it.
 PATIENCE = 10.0
 
@@ -27,8 +29,18 @@ class Fault:
         self._trace = trace
         attach = [word for pid in pids for word in ("-p", str(pid))]
         inject = f"inject={call}:error={error}:when={when}"
-        self._strace = subprocess.Popen(
-            ["strace", "-f", "-o", trace, "-e", f"trace={call}", "-e", inject, *attach],
+        self._strace = subprocess.Popen(  # noqa: S603 - the words are made here.
+            [
+                needs.program("strace"),
+                "-f",
+                "-o",
+                trace,
+                "-e",
+                f"trace={call}",
+                "-e",
+                inject,
+                *attach,
+            ],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import json
 import secrets
+import selectors
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from unittest import SkipTest
 
 from soak.acts import Step
 from soak.machine import Machine, adopt_orphans
@@ -25,6 +27,9 @@ from tests import needs
 
 #: Programs that the steps need.
 PROGRAMS = ("bash", "flock", "fsfreeze", "mkfs.ext4", "mkfs.xfs", "mount", "setpriv", "strace")
+
+#: How many steps there are unless another number is given.
+STEPS = 2_000
 
 #: Steps between two lines that tell how far it has come.
 REPORTED = 100
@@ -186,7 +191,7 @@ def soak(directory: Path, seed: str, steps: Sequence[int], workers: int) -> list
     print(f"Interleavings: seed {seed}, {len(steps)} steps, {workers} at a time.", flush=True)
     words = [sys.executable, "-m", "soak.interleavings", "--seed", seed]
     running = [
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: S603 - the words are made here.
             [*words, "--directory", directory / f"worker-{number}", *map(str, part)],
             stdout=subprocess.PIPE,
         )
@@ -217,8 +222,6 @@ def _packed(steps: Sequence[int]) -> list[int]:
 
 
 def _listen(running: Sequence[subprocess.Popen[bytes]], total: Total, found: list[str]) -> None:
-    import selectors
-
     with selectors.DefaultSelector() as selector:
         for worker in running:
             assert worker.stdout is not None
@@ -238,6 +241,27 @@ def _listen(running: Sequence[subprocess.Popen[bytes]], total: Total, found: lis
                     print(f"{total.steps} steps", flush=True)
 
 
+def soak_if_possible(directory: Path, steps: int) -> list[str]:
+    """Run the steps with a seed by chance, where this machine can.
+
+    :param directory: a directory for all of it.
+    :param steps: how many.
+    :return: a text for each thing that went wrong.
+    """
+    try:
+        _need_all()
+    except SkipTest as missing:
+        print(f"The interleavings were not run: {missing}.")
+        return []
+    return soak(directory, secrets.token_hex(4), range(steps), 1)
+
+
+def _need_all() -> None:
+    needs.root()
+    for program in PROGRAMS:
+        needs.program(program)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the interleavings alone.
 
@@ -246,16 +270,17 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m soak interleavings", description=__doc__)
     parser.add_argument("--seed", default=secrets.token_hex(4), help="repeats the choices")
-    parser.add_argument("--steps", type=int, default=2_000, help="how many (default 2000)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"how many (default {STEPS})")
     parser.add_argument("--step", type=int, help="this one alone")
     parser.add_argument("--workers", type=int, default=1, help="agents side by side (default 1)")
     asked = parser.parse_args(arguments)
     for name in ("steps", "workers"):
         if getattr(asked, name) < 1:
             parser.error(f"--{name} {getattr(asked, name)}: at least 1 is needed")
-    needs.root()
-    for program in PROGRAMS:
-        needs.program(program)
+    try:
+        _need_all()
+    except SkipTest as missing:
+        parser.error(str(missing))
     steps = range(asked.steps) if asked.step is None else range(asked.step, asked.step + 1)
     with tempfile.TemporaryDirectory(prefix="xohook-soak-") as name:
         found = soak(Path(name), asked.seed, steps, asked.workers)

@@ -16,6 +16,7 @@ from typing import Any
 
 from soak.scenario import HOLD_LIMIT
 from soak.watcher import Watcher
+from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.control_client import CallFailedError, ControlClient
 from tests.integration.disks import LET_GO, Disk, make_image, run
@@ -184,7 +185,7 @@ class Machine:
         if self._app is not None and self._app.poll() is None:
             return
         self.end_app()
-        self._app = subprocess.Popen(
+        self._app = subprocess.Popen(  # noqa: S603 - the words are made here.
             [sys.executable, "-m", "soak.app", self.agent.control, self.journal],
             stdin=subprocess.PIPE,
             env=self.agent.environment,
@@ -293,8 +294,8 @@ class Machine:
         disk = self.disks[kind]
         if os.path.ismount(disk.mount):
             return True
-        done = subprocess.run(
-            ["mount", "-o", "loop", disk.image, disk.mount],
+        done = subprocess.run(  # noqa: S603 - the words are made here.
+            [needs.program("mount"), "-o", "loop", disk.image, disk.mount],
             check=False,
             stderr=subprocess.DEVNULL,
             timeout=PATIENCE,

@@ -102,5 +102,3 @@ def _shut(connection: Connection) -> None:
     with contextlib.suppress(OSError):
         # Not the method of ssl, which takes the TLS session from under the thread that reads.
         socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
-
-

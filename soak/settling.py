@@ -70,7 +70,7 @@ def judge(machine: Machine, step: Step) -> dict[str, str]:
     ended = _logged_outcomes(machine, step)
     longest = FREEZE_BUDGET + SLACK + step.stopped
     mistakes = [
-        *judge_answers(step.requests, step.breaks, ended),
+        *judge_answers(step.requests, step.breaks, ended, step.has_faults),
         *judge_delays(step.requests, longest),
     ]
     for each in step.requests:

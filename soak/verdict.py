@@ -6,12 +6,27 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from soak.acts import Break
+import attrs
+
 from soak.requesters import Request
 
 _OUTCOME = re.compile(r"window (\S+) ([a-z]+)$", re.MULTILINE)
 
 _BAD = frozenset(("failed", "cancelled", "expired", "broken", "ambiguous", "stopped", "recovered"))
+
+
+@attrs.frozen
+class Break:
+    """A hold was broken, if there was one.
+
+    :param what: by what.
+    :param begin: before that, by the monotonic clock.
+    :param end: after it.
+    """
+
+    what: str
+    begin: float
+    end: float
 
 
 def outcomes(log: str) -> Mapping[str, str]:
@@ -24,32 +39,29 @@ def outcomes(log: str) -> Mapping[str, str]:
 
 
 def judge_answers(
-    requests: Iterable[Request], breaks: Sequence[Break], ended: Mapping[str, str]
+    requests: Iterable[Request],
+    breaks: Sequence[Break],
+    ended: Mapping[str, str],
+    has_failed: bool,
 ) -> Iterator[str]:
     """Find what may not have been answered so.
 
     :param requests: all requests of a step, which are over.
     :param breaks: what broke a hold, if there was one.
     :param ended: the outcomes of windows by the log.
+    :param has_failed: whether system calls have failed: where the record cannot be written, the
+        next start takes a window for open that has ended.
     :return: a sentence for each mistake.
     """
     requests = list(requests)
     post_syncs = [each for each in requests if each.path == "/post-sync" and each.sent]
     holds: dict[str, list[Request]] = defaultdict(list)
     for each in requests:
-        if each.status not in (None, 200, 500, 503):
-            yield f"{each}: the hook has no such status."
         if each.path == "/sync" and each.status == 200 and each.window:
             holds[each.window].append(each)
-    for each in post_syncs:
-        if each.status == 200 and each.state in _BAD:
-            yield f"{each}: its window has ended badly."
-        if each.status == 500 and each.state == "synced":
-            yield f"{each}: its window has ended well."
-    said = {each.window: each.state for each in post_syncs if each.window and each.state in _BAD}
-    for window, state in said.items():
-        if window in ended and ended[window] != state:
-            yield f"Window {window} was {state} by an answer, and {ended[window]} by the log."
+    yield from _judge_each(requests)
+    if not has_failed:
+        yield from _compare(requests, ended)
     told = {**{each.window: each.state for each in post_syncs if each.state == "synced"}, **ended}
     for window, outcome in told.items():
         if outcome == "synced" and window in holds:
@@ -57,10 +69,27 @@ def judge_answers(
     yield from _judge_late(requests, post_syncs, holds, ended)
 
 
+def _judge_each(requests: Iterable[Request]) -> Iterator[str]:
+    for each in requests:
+        if each.status not in (None, 200, 500, 503):
+            yield f"{each}: the hook has no such status."
+        if each.path == "/post-sync" and each.status == 200 and each.state in _BAD:
+            yield f"{each}: its window has ended badly."
+        if each.path == "/post-sync" and each.status == 500 and each.state == "synced":
+            yield f"{each}: its window has ended well."
+
+
+def _compare(requests: Iterable[Request], ended: Mapping[str, str]) -> Iterator[str]:
+    for each in requests:
+        logged = ended.get(each.window or "", each.state)
+        if each.state in {*_BAD, "synced"} and logged != each.state:
+            yield f"{each}: the log says {logged}."
+
+
 def _judge_synced(
     window: str, syncs: Sequence[Request], post_syncs: Sequence[Request], breaks: Sequence[Break]
 ) -> Iterator[str]:
-    """A window is synced where nothing broke it before all of its ``/post-sync`` were sent."""
+    """Allow ``synced`` where nothing broke the hold before all of its ``/post-sync`` were sent."""
     held = min(each.over for each in syncs if each.over)
     for broken in breaks:
         if broken.begin < held:
@@ -79,7 +108,7 @@ def _judge_late(
     holds: Mapping[str, Sequence[Request]],
     ended: Mapping[str, str],
 ) -> Iterator[str]:
-    """A snapshot of a window that broke is told to be bad, in the clear cases."""
+    """Expect 500 where no window was good: the clear cases, with no ``/post-sync`` too many."""
     syncs = [each for each in requests if each.path == "/sync"]
     is_clear = all(each.status == 200 for each in syncs) and len(post_syncs) <= len(syncs)
     if not is_clear or not holds:

@@ -39,6 +39,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "socat": "socat",
     "sqlite3": "sqlite3",
+    "strace": "strace",
     "sysctl": "procps",
     "systemd-analyze": "systemd",
     "umount": "mount",
