@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from unittest import SkipTest
 
 from soak.acts import Step
@@ -114,15 +115,15 @@ def work(seed: str, steps: Sequence[int], directory: Path) -> int:
         machine = Machine(directory, stack)
         # The first thing that the end does.
         stack.callback(_ignore_signals)
-        for number in steps:
+        for step_number in steps:
             begin = time.monotonic()
             try:
-                step = run_step(machine, seed, number, directory)
+                step = run_step(machine, seed, step_number, directory)
             except Wrong as wrong:
                 print(json.dumps({"wrong": str(wrong)}), flush=True)
                 return 1
             told = {
-                "step": number,
+                "step": step_number,
                 "seconds": time.monotonic() - begin,
                 "outcomes": sorted(step.outcomes.values()),
                 "acts": step.acts,
@@ -153,17 +154,17 @@ class Total:
         self.outcomes: Counter[str] = Counter()
         self.acts: Counter[str] = Counter()
 
-    def add(self, told: dict[str, object]) -> None:
+    def add(self, told: Mapping[str, Any]) -> None:
         """Add a step.
 
         :param told: what its worker has printed.
         """
         self.steps += 1
-        self.seconds = max(self.seconds, float(str(told["seconds"])))
-        self.outcomes.update(told["outcomes"])  # type: ignore[arg-type]
-        self.acts.update(told["acts"])  # type: ignore[arg-type]
+        self.seconds = max(self.seconds, told["seconds"])
+        self.outcomes.update(told["outcomes"])
+        self.acts.update(told["acts"])
         for what in ("restarts", "injected", "requests"):
-            self.counted[what] += int(str(told[what]))
+            self.counted[what] += told[what]
 
     def __str__(self) -> str:
         def listed(counter: Counter[str]) -> str:
@@ -188,6 +189,8 @@ def soak(directory: Path, seed: str, steps: Sequence[int], workers: int) -> list
     :return: a text for each thing that went wrong.
     """
     begin = time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupted)
     print(f"Interleavings: seed {seed}, {len(steps)} steps, {workers} at a time.", flush=True)
     words = [sys.executable, "-m", "soak.interleavings", "--seed", seed]
     running = [

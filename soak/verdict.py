@@ -54,7 +54,7 @@ def judge_answers(
     :return: a sentence for each mistake.
     """
     requests = list(requests)
-    post_syncs = [each for each in requests if each.path == "/post-sync" and each.sent]
+    post_syncs = [each for each in requests if each.path == "/post-sync" and each.sent is not None]
     holds: dict[str, list[Request]] = defaultdict(list)
     for each in requests:
         if each.path == "/sync" and each.status == 200 and each.window:
@@ -62,10 +62,11 @@ def judge_answers(
     yield from _judge_each(requests)
     if not has_failed:
         yield from _compare(requests, ended)
-    told = {**{each.window: each.state for each in post_syncs if each.state == "synced"}, **ended}
-    for window, outcome in told.items():
-        if outcome == "synced" and window in holds:
-            yield from _judge_synced(str(window), holds[window], post_syncs, breaks)
+    good = {each.window for each in post_syncs if each.state == "synced"}
+    good |= {window for window, outcome in ended.items() if outcome == "synced"}
+    for window, syncs in holds.items():
+        if window in good:
+            yield from _judge_synced(window, syncs, post_syncs, breaks)
     yield from _judge_late(requests, post_syncs, holds, ended)
 
 
@@ -131,7 +132,7 @@ def judge_delays(requests: Iterable[Request], longest: float) -> Iterator[str]:
     for each in requests:
         if each.over is None:
             yield f"{each}: it is never answered."
-        elif each.sent and each.over - each.sent > longest:
+        elif each.sent is not None and each.over - each.sent > longest:
             yield f"{each}: it took {each.over - each.sent:.1f} s."
 
 
