@@ -285,8 +285,12 @@ def main(arguments: Sequence[str]) -> int:
     except SkipTest as missing:
         parser.error(str(missing))
     steps = range(asked.steps) if asked.step is None else range(asked.step, asked.step + 1)
-    with tempfile.TemporaryDirectory(prefix="xohook-soak-") as name:
-        found = soak(Path(name), asked.seed, steps, asked.workers)
+    try:
+        with tempfile.TemporaryDirectory(prefix="xohook-soak-") as name:
+            found = soak(Path(name), asked.seed, steps, asked.workers)
+    except KeyboardInterrupt:
+        # What a shell says of a program that SIGINT has ended.
+        return 128 + signal.SIGINT
     for text in found:
         print(text)
     return 1 if found else 0
