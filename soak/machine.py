@@ -35,6 +35,9 @@ FREEZE_BUDGET = 12.0
 
 _OPTIONS = f"hold_limit = {HOLD_LIMIT}s\nfreeze_budget = {FREEZE_BUDGET}s\n"
 
+#: Files that an agent may open once and for good, after its first step.
+FILES = 4
+
 #: Twice what a loaded machine needs; a guard that is stopped is replaced after half of it.
 _TIMEOUTS = ("freeze_timeout = 6s", "thaw_timeout = 5s")
 
@@ -84,6 +87,7 @@ class Machine:
         self._stopped: list[int] = []
         self._own = {os.getpid(), *_descendants(os.getpid())} - self._of_agent()
         self.log_begin = 0
+        self._files: tuple[int, int] | None = None
         self.greet()
 
     def _make_disk(self, directory: Path, kind: str, stack: ExitStack) -> Disk:
@@ -240,6 +244,17 @@ class Machine:
         if not self.agent.ended:
             found += children(self.agent.pid)
         return found
+
+    def left_open(self) -> str:
+        """Look whether the agent has more files open than after the first step of its life.
+
+        :return: how many; empty where it has not.
+        """
+        pid, count = self.agent.pid, len(list(Path(f"/proc/{self.agent.pid}/fd").iterdir()))
+        if self._files is None or self._files[0] != pid:
+            self._files = (pid, count)
+        before = self._files[1]
+        return f"{count} open files, {before} before" if count > before + FILES else ""
 
     def adopt(self, pid: int) -> None:
         """Count a process of the soak's own as no leftover.

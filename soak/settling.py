@@ -51,7 +51,7 @@ def settle(machine: Machine, step: Step, scenario: Scenario) -> None:
     _end_windows(machine, step, scenario.ending, deadline)
     _wait_for_disks(step, deadline)
     # Removing the last entry from the record and the end of a guard come a moment after the answer.
-    _wait_for_rest(machine, deadline)
+    _wait_for_rest(machine, step.has_faults, deadline)
     if found := machine.written():
         raise Wrong(found)
     if machine.lock_is_held():
@@ -106,6 +106,8 @@ def good_window(machine: Machine, source: str) -> None:
         raise Wrong(f"the good window: {sync}, but not held: {free}")
     if (post_sync.status, post_sync.state, post_sync.window) != (200, "synced", sync.window):
         raise Wrong(f"the good window {sync.window}: {post_sync}")
+    if not _eventually(lambda: not _entries(machine), time.monotonic() + PATIENCE):
+        raise Wrong(f"after the good window the record has {_entries(machine)}")
     if mistakes := _journal(machine, has_died=False, has_failed=False):
         raise Wrong("after the good window: " + "\n".join(mistakes))
 
@@ -152,7 +154,8 @@ def _wait_for_disks(step: Step, deadline: float) -> None:
         raise Wrong("a filesystem cannot be mounted again")
 
 
-def _wait_for_rest(machine: Machine, deadline: float) -> None:
+def _wait_for_rest(machine: Machine, has_failed: bool, deadline: float) -> None:
+    # Where the record could not be written, the next window writes it.
     found: object = None
 
     def at_rest() -> bool:
@@ -163,7 +166,8 @@ def _wait_for_rest(machine: Machine, deadline: float) -> None:
         elif status["open"] or status["unthawed"] or status["absent"]:
             found = {name: status[name] for name in ("open", "state", "unthawed", "absent")}
         else:
-            found = machine.leftovers() or _entries(machine)
+            found = machine.leftovers() or machine.left_open()
+            found = found or (not has_failed and _entries(machine))
         return not found
 
     if not _eventually(at_rest, deadline):
