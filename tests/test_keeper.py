@@ -18,10 +18,11 @@ from xohook.answers import Answer, Requester
 from xohook.course import Course
 from xohook.disk import Disk
 from xohook.errors import ParticipantError
-from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper, Watcher
+from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper
 from xohook.logs import WaitingLog
 from xohook.process import IProcessReactor
 from xohook.record import Entry, Record
+from xohook.sight import Watcher
 from xohook.stamp import Stamp
 from xohook.strays import Strays
 from xohook.work import Limits
@@ -669,7 +670,11 @@ class EndTests(KeeperTestCase):
         keeper.sync(self.requester())
         a.do()
         lifted: list[Disk] = []
-        self.patch(Disk, "lift", lifted.append)
+
+        async def lift(disk: Disk) -> None:
+            lifted.append(disk)
+
+        self.patch(Disk, "lift", lift)
         keeper.post_sync(self.requester())
         frozen = a.unthawed = Frozen()
         a.fail(ParticipantError("no answer"))

@@ -74,6 +74,7 @@ FLOORS = {
     "xohook.looking": 2,
     "xohook.ordering": 2,
     "xohook.recovery": 2,
+    "xohook.sight": 2,
     "xohook.steps": 2,
     "xohook.unthawed": 2,
     # The network.

@@ -13,6 +13,12 @@ from xohook.record import Entry
 
 PROGRAM: dict[str, Any] = {"timeout": 5.0, "account": None, "directory": "/", "environment": {}}
 COMMAND: dict[str, Any] = {**PROGRAM, "thaw": ["true"]}
+FILESYSTEM: dict[str, Any] = {
+    "timeout": 5.0,
+    "mounts": ["/srv"],
+    "filesystems": [{"point": "/srv", "device": "8:1", "kind": "ext4", "source": "/dev/sda1"}],
+    "guard": [7, 9],
+}
 SCRIPTS: dict[str, Any] = {**PROGRAM, "begun": ["a"]}
 
 
@@ -21,7 +27,13 @@ class ReviveTests(SynchronousTestCase):
 
     def test_good(self) -> None:
         """What an agent writes is taken."""
-        for name, owed in (("command:it", COMMAND), ("scripts:it", SCRIPTS)):
+        of_first_release = {name: FILESYSTEM[name] for name in ("timeout", "mounts", "guard")}
+        for name, owed in (
+            ("command:it", COMMAND),
+            ("scripts:it", SCRIPTS),
+            ("filesystem:it", FILESYSTEM),
+            ("filesystem:it", of_first_release),
+        ):
             self.assertEqual(revive(mock.Mock(), Entry(name, 40, owed, {})).name, name)
 
     def test_wrong(self) -> None:
@@ -33,7 +45,8 @@ class ReviveTests(SynchronousTestCase):
             {"begun": [[]]},
             {"timeout": -1},
             {"timeout": 1e300},
-            {"timeout": "5"},
+            {"timeout": "soon"},
+            {"timeout": None},
             {"directory": None},
             {"environment": []},
             {"environment": {"a": 1}},
@@ -45,3 +58,19 @@ class ReviveTests(SynchronousTestCase):
             entry = Entry(name, 40, {**owed, **change}, {})
             error = self.assertRaises(RecordError, revive, mock.Mock(), entry)
             self.assertIn(f"entry of {name} cannot be understood", str(error))
+
+    def test_wrong_filesystem(self) -> None:
+        """So is all else of a filesystem."""
+        wrong: tuple[dict[str, Any], ...] = (
+            {"mounts": "/srv"},
+            {"filesystems": [1]},
+            {"filesystems": [{"point": 1}]},
+            {"filesystems": [{"place": "/srv"}]},
+            {"guard": [1, 9]},
+            {"guard": [0, 9]},
+            {"guard": ["7", 9]},
+            {"guard": 7},
+        )
+        for change in wrong:
+            entry = Entry("filesystem:it", 90, {**FILESYSTEM, **change}, {})
+            self.assertRaises(RecordError, revive, mock.Mock(), entry)

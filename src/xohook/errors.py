@@ -85,3 +85,7 @@ class ParticipantError(XohookError):
     def __init__(self, problem: str, output: bytes = b"") -> None:
         super().__init__(problem)
         self.output = output
+
+
+class NotHeldError(ParticipantError):
+    """A participant is thawed, but was not frozen until it was asked to thaw."""

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from xohook.errors import StartError
-from xohook.mounts import device_of, devices_of, freezable, table
+from xohook.errors import ParticipantError, StartError
+from xohook.mounts import Mount, device_of, devices_of, freezable, mount_at, table
 from xohook.settings import CommandSettings, FilesystemSettings, ParticipantSettings
 
 _FREEZE_FLAGS = {"-f", "--freeze"}
@@ -47,7 +47,7 @@ def refuse_frozen(option: str, path: Path, participants: Iterable[ParticipantSet
     for participant in participants:
         for mount in frozen_by(participant):
             device = device_of(mount, mounts)
-            if device not in devices:
+            if device not in devices or _is_unmounted(participant, mounts):
                 continue
             lies = "lies on" if device == devices[0] else "is kept in a file on"
             raise StartError(
@@ -55,6 +55,17 @@ def refuse_frozen(option: str, path: Path, participants: Iterable[ParticipantSet
                 f"[{participant.name}] freezes, and the agent would hang there; name a "
                 "place on tmpfs, below /run for instance"
             )
+
+
+def _is_unmounted(participant: ParticipantSettings, mounts: Sequence[Mount]) -> bool:
+    """Tell whether a filesystem is not mounted now: what is around it is not frozen instead."""
+    if not isinstance(participant, FilesystemSettings) or participant.mount is None:
+        return False
+    try:
+        mount_at(participant.mount.resolve(), mounts)
+    except ParticipantError:
+        return True
+    return False
 
 
 def _fsfreeze_mounts(words: Sequence[str]) -> Iterator[Path]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +21,7 @@ from xohook.participants import Participant
 from xohook.participants.making import revive
 from xohook.process import IProcessReactor
 from xohook.record import Entry, Record, State
+from xohook.sight import Sight, Watcher
 from xohook.steps import Step, Terms
 from xohook.strays import Strays
 from xohook.unthawed import UnthawedSet
@@ -33,29 +33,6 @@ STOP_WAITS = 5.0
 
 GUARD_GRACE = 0.5
 """Seconds that a guard waits for the agent beyond the end of a hold before it lets go itself."""
-
-
-Watcher = Callable[[Answer, Sequence[Step]], None]
-"""Is told what is to be said of the present window, or of the last, and which steps have changed;
-where one has, the lines are left out."""
-
-
-@attrs.frozen
-class Sight:
-    """What there is to see of a window.
-
-    :param answer: what is to be said of it; the state ``idle`` where there was none yet.
-    :param steps: how far each participant has come.
-    :param is_open: whether it is open.
-    :param opened: when it opened, in seconds since the epoch.
-    :param left: seconds that are left of its hold; None where nothing is held.
-    """
-
-    answer: Answer
-    steps: tuple[Step, ...]
-    is_open: bool = False
-    opened: float | None = None
-    left: float | None = None
 
 
 class Keeper:
@@ -349,17 +326,13 @@ class Keeper:
             else:
                 failed(self._own_fault(result))
 
-        under_way.addBoth(end)
+        under_way.addBoth(end).addErrback(self._own_fault)
 
     def _logged(self) -> set[str]:
         """Tell what went wrong in the present window and stands in the log already."""
         steps = self._order.steps
         not_frozen = {f"{step.name}: {step.freeze_problem}" for step in steps}
-        return (
-            not_frozen
-            | {f"{step.name}: not thawed: {step.thaw_problem}" for step in steps}
-            | (self._let_go)
-        )
+        return not_frozen | {step.thaw_line for step in steps} | self._let_go
 
     def _new_steps(self) -> list[Step]:
         participants = (*self._participants, *self._apps())

@@ -22,7 +22,7 @@ class WaitingLog:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._observers: list[ILogObserver] = []
+        self._behind = LogPublisher()
         self._waiting: deque[LogEvent] | None = None
         self._lost = 0
 
@@ -32,9 +32,9 @@ class WaitingLog:
         :param publisher: the publisher.
         """
         # Twisted has no public way to ask a publisher for its observers.
-        self._observers = list(publisher._observers)
-        for observer in self._observers:
+        for observer in list(publisher._observers):
             publisher.removeObserver(observer)
+            self._behind.addObserver(observer)
         publisher.addObserver(self)
 
     def __call__(self, event: LogEvent) -> None:
@@ -65,5 +65,5 @@ class WaitingLog:
             self._log.warn("{lost} earlier events did not fit in memory", lost=lost)
 
     def _pass_on(self, event: LogEvent) -> None:
-        for observer in self._observers:
-            observer(event)
+        # A publisher of Twisted's goes on where an observer raises, and reports it to the others.
+        self._behind(event)

@@ -175,7 +175,8 @@ class Methods:
         answer = await ended
         await self._keeper.unthawed.retry()
         steps = self._keeper.steps(answer.window) if answer.window else ()
-        is_thawed = not self._keeper.unthawed and not any(step.thaw_problem for step in steps)
+        failed = [step for step in steps if step.thaw_problem and not step.is_thawed_early]
+        is_thawed = not (failed or self._keeper.unthawed)
         return {
             **describe(answer, steps),
             "unthawed": describe_unthawed(self._keeper, in_full=True),

@@ -127,11 +127,7 @@ class Order:
                 self._disk.let_out()
         if self.steps and not self.is_still:
             await self._disk.lift()
-        return tuple(
-            f"{step.name}: not thawed: {step.thaw_problem}"
-            for step in self.steps
-            if step.thaw_problem
-        )
+        return tuple(step.thaw_line for step in self.steps if step.thaw_line)
 
     async def _press(self) -> None:
         try:

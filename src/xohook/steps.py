@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from xohook.durations import format_duration
-from xohook.errors import ParticipantError, XohookError
+from xohook.errors import NotHeldError, ParticipantError, XohookError
 from xohook.participants import Participant, Phase, Unthawed
 from xohook.record import Entry
 
@@ -49,6 +49,7 @@ class Step:
         ``done`` (there was nothing to thaw).
     :param freeze_problem: why it was not frozen; empty where nothing is known of that.
     :param thaw_problem: why it was not thawed; empty where nothing is known of that.
+    :param is_thawed_early: whether that is only that it was thawed before it was asked to.
     :param seconds: how long its last phase took.
     :param output: the end of what it wrote in its last phase, or in the one that failed.
     :param process: its process, as the record names it; empty where none runs.
@@ -64,6 +65,7 @@ class Step:
     phase: str = "waiting"
     freeze_problem: str = ""
     thaw_problem: str = ""
+    is_thawed_early: bool = False
     seconds: float = 0.0
     output: bytes = b""
     process: Mapping[str, Any] = attrs.Factory(dict)
@@ -83,6 +85,14 @@ class Step:
             "undone",
             "stuck",
         )
+
+    @property
+    def thaw_line(self) -> str:
+        """What went wrong with its thaw, in one line; empty where nothing did."""
+        if not self.thaw_problem:
+            return ""
+        what = "not frozen until its thaw" if self.is_thawed_early else "not thawed"
+        return f"{self.name}: {what}: {self.thaw_problem}"
 
     def entry(self) -> Entry | None:
         """Tell what the record must hold of it.
@@ -140,9 +150,10 @@ class Step:
             self._log_done(phase, done)
             return
         _log.error(
-            "window {window}: {name} NOT THAWED: {problem}",
+            "window {window}: {name} {what}: {problem}",
             window=window,
             name=self.name,
+            what="was NOT FROZEN until its thaw" if self.is_thawed_early else "NOT THAWED",
             problem=self.thaw_problem,
         )
 
@@ -209,6 +220,7 @@ class Step:
             is_ending = True
         except ParticipantError as error:
             problem, output = str(error), error.output
+            self.is_thawed_early = isinstance(error, NotHeldError)
         except XohookError as error:
             problem = str(error)
         except CancelledError:

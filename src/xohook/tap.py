@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import attrs
@@ -69,6 +70,8 @@ class Options(usage.Options):
             # By the process's number, which changes when twistd goes into the background.
             self.inherited = systemd.inherited(os.environ, os.getpid())
             self.found = _recover(self.path)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
 
 
 class Started(MultiService):
@@ -137,6 +140,12 @@ def main() -> Any:
     chosen = cast(Any, reactor)
     chosen.seconds = time.monotonic
     return chosen
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End the agent as soon as it runs: before that twistd has no handler of its own."""
+    handler = main().sigInt if number == signal.SIGINT else main().sigTerm
+    main().callWhenRunning(handler, number, frame)
 
 
 @attrs.frozen

@@ -153,13 +153,17 @@ class Writer:
         return bool(ready)
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
+        self._started = time.monotonic()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._log.error("a writer cannot be started: {why}", why=error.strerror)
+            return
         ours.setblocking(False)
         # Isolated from the environment, without site-packages, and never writing a .pyc file.
         isolated = [sys.executable, "-I", "-S", "-B", "-c", _START, _ROOT]
         arguments = [*isolated, writer.__name__, *self._task]
         files = {0: theirs.fileno(), **self._files}
-        self._started = time.monotonic()
         with theirs:
             try:
                 self._reactor.spawnProcess(
@@ -200,6 +204,9 @@ class Writer:
 
     def _start_again(self) -> None:
         self._start()
+        if self._socket is None:
+            self._reactor.callLater(RESTART_AFTER, self._start_again)
+            return
         self._begin()
         self._watch()
         what = "stamp" if self._task[0] == "stamp" else "log"

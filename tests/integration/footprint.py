@@ -46,7 +46,8 @@ def children(pid: int) -> list[int]:
     """List a process's children, without the writers that an agent has all the time.
 
     :param pid: the process's number.
-    :return: their numbers; children of children are not among them.
+    :return: their numbers; children of children are not among them, nor is the child that looks at
+        the participants when an agent starts, which ends by itself.
     """
     return [child for child in _children(pid) if not _is_writer(child)]
 
@@ -64,7 +65,19 @@ def writers(pid: int, task: str = "") -> list[int]:
 
 def _children(pid: int) -> list[int]:
     threads = (Path("/proc") / str(pid) / "task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    found = [child for thread in threads for child in (thread / "children").read_text().split()]
+    # One that has just been started has its parent's words until it becomes a program.
+    return [
+        int(child) for child in found if not _looks(child) and _words(int(child)) != _words(pid)
+    ]
+
+
+def _looks(pid: str) -> bool:
+    try:
+        return b"xohook.looking" in (Path("/proc") / pid / "cmdline").read_bytes()
+    except OSError:
+        # It has ended meanwhile.
+        return True
 
 
 def _is_writer(pid: int) -> bool:

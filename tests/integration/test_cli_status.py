@@ -285,6 +285,7 @@ class StrangerTests(AskedTestCase):
                 "thawed": False,
                 "unthawed": [{"name": "filesystem:data", "mounts": ["/srv"], "problem": "no"}],
             },
+            {"version": "1.0"},
             {"open": False},
         )
         lines = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import sys
 import time
 from pathlib import Path
@@ -56,7 +57,8 @@ def read(terminal: int, until: bytes | None = None) -> bytes:
     said = b""
     deadline = time.monotonic() + PATIENCE
     while until is None or until not in said:
-        if time.monotonic() > deadline:
+        left = deadline - time.monotonic()
+        if left < 0 or not select.select([terminal], [], [], left)[0]:
             raise AssertionError(f"{until!r} is not said: {said!r}")
         try:
             said += os.read(terminal, 4096)

@@ -160,7 +160,7 @@ class FailureTests(ScriptsTestCase):
         self.assertEqual(answer.status, 500)
         agent.wait_for_outcomes("failed")
         self.assertIn(
-            "scripts:legacy: not thawed: 20-second: exit status 4: stuck",
+            "scripts:legacy NOT THAWED: 20-second: exit status 4: stuck",
             agent.log,
         )
         self.assertEqual(self.programs.journal[-1], "thaw 10-first synced")
@@ -173,7 +173,7 @@ class FailureTests(ScriptsTestCase):
         (self.directory / "20-second").unlink()
         self.assertEqual(agent.get("/post-sync").status, 500)
         agent.wait_for_outcomes("failed")
-        self.assertRegex(agent.log, "not thawed: 20-second: cannot run .*: no such program")
+        self.assertRegex(agent.log, "NOT THAWED: 20-second: cannot run .*: no such program")
         self.assertEqual(
             self.programs.journal, [*FREEZE, "thaw 30-third synced", "thaw 10-first synced"]
         )

@@ -25,7 +25,7 @@ class ThawTests(ScriptsTestCase):
         answer = agent.get("/post-sync")
         self.assertEqual(answer.status, 500)
         self.assertRegex(
-            agent.log, "scripts:legacy: not thawed: 20-second: not done within .*, and told to end"
+            agent.log, "scripts:legacy NOT THAWED: 20-second: not done within .*, and told to end"
         )
         self.assertEqual(self.programs.journal[-1], "thaw 10-first synced")
 
@@ -42,7 +42,7 @@ class ThawTests(ScriptsTestCase):
             ["thaw 30-third synced", "thaw 20-second synced", "thaw 10-first synced"],
         )
         for name in ("10-first", "20-second", "30-third"):
-            self.assertRegex(agent.log, f"not thawed: .*{name}: not done within")
+            self.assertRegex(agent.log, f"NOT THAWED: .*{name}: not done within")
 
     def test_may_be_slow(self) -> None:
         """A script may take more than an even share of the time, where the others leave it."""
@@ -107,5 +107,5 @@ class DirectoryTests(ScriptsTestCase):
             answer = waiting.answer()
         self.assertEqual(answer.status, 500)
         for name in ("10-first", "20-second", "30-third"):
-            self.assertRegex(agent.log, f"not thawed: .*{name}: not done within")
+            self.assertRegex(agent.log, f"NOT THAWED: .*{name}: not done within")
         eventually(lambda: not children(agent.pid), "nothing is left of them")

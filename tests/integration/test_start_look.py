@@ -14,6 +14,7 @@ from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.asking import AskedTestCase
 from tests.integration.disks import run
+from tests.integration.footprint import writers
 
 WARNED = r"#warn\] missing, and needed by the next window: "
 
@@ -85,7 +86,7 @@ class StartLookTests(AskedTestCase):
     def test_nothing(self) -> None:
         """Where all is there nothing is said, and no child stays."""
         agent = self.agent_with(self.programs.command("one"))
-        eventually(lambda: not _children(agent.pid), "the look has ended")
+        eventually(lambda: not _looks(agent.pid), "the look has ended")
         self.assertEqual(self.missing(agent), [])
         self.assertNotIn("missing", agent.log)
 
@@ -103,11 +104,13 @@ class StartLookTests(AskedTestCase):
         """A path that does not answer delays neither the start nor the end."""
         needs.root()
         agent = self.agent_with(f"[command:a]\nfreeze = {self.hanging()}/program")
-        eventually(lambda: _children(agent.pid), "the look has begun")
+        eventually(lambda: _looks(agent.pid), "the look has begun")
         begun = time.monotonic()
         agent.stop()
         self.assertLess(time.monotonic() - begun, 10)
 
 
-def _children(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+def _looks(pid: int) -> list[str]:
+    """List the children that look at the participants, and those that are no program yet."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in found if int(child) not in writers(pid)]

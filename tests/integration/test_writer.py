@@ -77,8 +77,8 @@ class FrozenTestCase(DiskTestCase):
 
     def assert_complete(self, agent: Agent, count: int) -> None:
         """See that the log has all of these requests, in order, each with its own time."""
-        agent.wait_for_log("another path or method 404", count)
-        self.assertEqual(agent.log.count("another path or method 404"), count)
+        agent.wait_for_log("GET /nothing 404", count)
+        self.assertEqual(agent.log.count("GET /nothing 404"), count)
         times = [
             datetime.strptime(found, "%Y-%m-%dT%H:%M:%S%z")
             for found in re.findall(r"^(\S+T\S+) \[", agent.log, re.MULTILINE)
@@ -117,8 +117,8 @@ class LogTests(FrozenTestCase):
         # The log's times are whole seconds.
         eventually(lambda: time.time() > logged + 2, "two seconds have passed")
         self.disk.thaw()
-        agent.wait_for_log("another path")
-        [found] = re.findall(r"^(\S+) \[.*another path", agent.log, re.MULTILINE)
+        agent.wait_for_log("GET /nothing")
+        [found] = re.findall(r"^(\S+) \[.*GET /nothing", agent.log, re.MULTILINE)
         when = datetime.strptime(found, "%Y-%m-%dT%H:%M:%S%z").timestamp()
         self.assertLess(when, logged + 1)
 
@@ -175,7 +175,7 @@ class LogTests(FrozenTestCase):
         self.assert_frozen(self.disk)
         self.ask_much(agent)
         self.disk.thaw()
-        agent.wait_for_log("another path or method 404", 2 * MANY)
+        agent.wait_for_log("GET /nothing 404", 2 * MANY)
         agent.wait_for_log("window .* recovered")
 
 
@@ -311,7 +311,7 @@ class FileTests(FrozenTestCase):
         agent.kill(signal.SIGUSR1)
         eventually(Path(f"{log}.1").exists, "the log is rotated")
         self.assertEqual(agent.get("/nothing").status, 404)
-        agent.wait_for_log("another path")
+        agent.wait_for_log("GET /nothing")
 
     def test_no_directory(self) -> None:
         """A log file that cannot be opened is told at the start, in words."""

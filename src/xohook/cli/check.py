@@ -73,7 +73,7 @@ def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
         if participant.name in recipes and all(finding.level == "ok" for finding in found):
             yield from _encodable(trials.examine(participant, recipes[participant.name]))
     yield from _encodable(stillness.examine(settings.participants, settings.apps))
-    yield from watchdog.examine(settings)
+    yield from _encodable(watchdog.examine(settings))
     yield from _encodable(belongings.directories(settings))
     yield from _encodable(apps.examine(settings))
     yield from _encodable(belongings.authentication(settings))

@@ -36,10 +36,12 @@ def command(context: click.Context, file: Path, as_json: bool, forget: str | Non
         options.failing(as_json=as_json),
         agent.Connection(agent.locate(context, file)) as connection,
     ):
+        # First, so that an agent that hangs does it when it goes on.
+        question = connection.ask("thaw_now", **({} if forget is None else {"forget": forget}))
         status = connection.call("status")
         version = status.get("version") if isinstance(status, dict) else None
         with agent.understanding(version):
-            result = _thaw(connection, forget)
+            result = _thaw(connection, question)
             status = connection.call("status")
             left = overview.stuck(result)
             lines = list(_text(result, left))
@@ -52,9 +54,8 @@ def command(context: click.Context, file: Path, as_json: bool, forget: str | Non
         raise SystemExit(1)
 
 
-def _thaw(connection: agent.Connection, forget: str | None) -> Any:
+def _thaw(connection: agent.Connection, question: int) -> Any:
     """Wait as long as the agent answers otherwise: the thaw may take its time."""
-    question = connection.ask("thaw_now", **({} if forget is None else {"forget": forget}))
     said = ""
     while True:
         try:

@@ -45,7 +45,14 @@ import sys
 from collections.abc import Callable
 from fcntl import ioctl
 
-from xohook.guards.mounted import Mounted, RefusedError, find_frozen, open_device, open_path
+from xohook.guards.mounted import (
+    Mounted,
+    RefusedError,
+    find_frozen,
+    open_device,
+    open_path,
+    swap_devices,
+)
 from xohook.guards.orders import Orders
 
 FIFREEZE = 0xC0045877
@@ -77,6 +84,7 @@ class Held:
     def __init__(self, filesystems: "list[Mounted]") -> None:
         self._filesystems = filesystems
         self._counters = [_Counter(each.device) for each in filesystems]
+        self._swapped_to = swap_devices()
         self._frozen: list[int] = []
 
     def freeze(self, is_over: "Callable[[], bool]") -> str:
@@ -90,7 +98,7 @@ class Held:
             if number:
                 return f"refused {index} {number} {self.thaw()}"
             self._frozen.append(index)
-            self._counters[index].start()
+            self._counters[index].start(is_swapped_to=filesystem.device in self._swapped_to)
         return "frozen"
 
     def rescue(self) -> None:
@@ -115,7 +123,8 @@ class _Counter:
     """Counts what is written to a filesystem's disk: nothing is, while it is frozen.
 
     A thaw by somebody else, and a freeze after it, write to the disk: at least the superblock or
-    the log. A filesystem without a device of its own (btrfs has several) has no counter.
+    the log. A filesystem without a device of its own (btrfs has several) has no counter, and one
+    with a swap file (swapon(8)) none that tells anything, for the kernel swaps past the freeze.
     """
 
     def __init__(self, device: str) -> None:
@@ -125,8 +134,8 @@ class _Counter:
             self._file = -1
         self._before: list[bytes] | None = None
 
-    def start(self) -> None:
-        self._before = self._read()
+    def start(self, *, is_swapped_to: bool) -> None:
+        self._before = None if is_swapped_to else self._read()
 
     def has_changed(self) -> bool:
         return self._before is not None and self._before != self._read()

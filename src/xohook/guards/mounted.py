@@ -190,6 +190,23 @@ def find_frozen(filesystems: "list[Mounted]") -> "Mounted | None":
     return filesystems[done] if done < len(filesystems) else None
 
 
+def swap_devices() -> "set[str]":
+    """Find the filesystems that the kernel swaps to, by swap files on them.
+
+    :return: the numbers of their devices.
+    """
+    devices = set()
+    for line in _read("/proc/swaps").split(b"\n")[1:-1]:
+        name, kind, *_ = line.split()
+        if kind == b"file":
+            try:
+                number = os.stat(_unescape(name)).st_dev  # noqa: PTH116 - no pathlib in a guard.
+            except OSError:
+                continue
+            devices.add(f"{os.major(number)}:{os.minor(number)}")
+    return devices
+
+
 def _remove_nothing(filesystems: "list[Mounted]", writer: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2, 3):

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from xohook.errors import ParticipantError
+from xohook.errors import NotHeldError, ParticipantError
 from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import freezer
 from xohook.participants import targets
@@ -144,7 +144,11 @@ class GuardedFilesystems:
         :param until: the time of the monotonic clock at which the guard lets go.
         :raises ParticipantError: where one cannot be opened.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            self._thawed_for_good()
+            raise ParticipantError(f"no guard can be started: {error.strerror}") from error
         with ours, theirs:
             ours.setblocking(False)
             try:
@@ -218,7 +222,7 @@ class GuardedFilesystems:
         if self.may_be_frozen:
             raise ParticipantError(self.problem)
         if is_proof and self._spoilt:
-            raise ParticipantError(self._spoilt)
+            raise NotHeldError(self._spoilt)
 
     async def attempt(self) -> None:
         """Try to thaw what may be frozen still; :attr:`problem` tells why it is, if it is.

@@ -35,13 +35,31 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
 
 
+def _is_process(value: Any) -> bool:
+    """Tell whether it names a process, or none."""
+    if value is None:
+        return True
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    pid, started = value
+    return type(pid) is int and pid > 1 and (started is None or type(started) is int)
+
+
 _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "begun": _are_texts,
     "command": lambda value: bool(value) and _are_texts(value),
     "directory": lambda value: isinstance(value, str),
+    "filesystems": lambda value: (
+        isinstance(value, list | tuple)
+        and all(isinstance(each, dict) and _are_texts([*each.values()]) for each in value)
+    ),
+    "guard": _is_process,
+    "client": _is_process,
+    "mounts": _are_texts,
     "environment": lambda value: isinstance(value, dict) and _are_texts([*value.values()]),
     "thaw": lambda value: value is None or (bool(value) and _are_texts(value)),
-    "timeout": lambda value: isinstance(value, int | float) and 0 <= value <= _LONGEST_TIMEOUT,
+    # Whoever edits a record may put a number in quotes.
+    "timeout": lambda value: 0 <= float(value) <= _LONGEST_TIMEOUT,
 }
 """What the values are that several kinds owe, however the record was edited."""
 

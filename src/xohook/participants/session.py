@@ -14,7 +14,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from xohook.errors import ParticipantError
+from xohook.errors import NotHeldError, ParticipantError
 from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import session
 from xohook.participants import Phase
@@ -206,8 +206,7 @@ class Session(Configured):
             talk.order("close")
         except ParticipantError as error:
             self._log.info(
-                "{name}: its client has ended, and its lock with it; a new client had nothing to"
-                " release ({error})",
+                "{name}: nothing left to release, its lock ended with its client ({error})",
                 name=self.name,
                 error=error,
             )
@@ -271,6 +270,7 @@ class _Talk:
         self._said: deque[str] = deque(maxlen=LINES_KEPT)
         self._last = ""
         self._how = ""
+        self._error = ParticipantError
         self._client: _Process | None = None
         self.lost: Callable[[str], None] | None = None
         self.is_released = False
@@ -319,7 +319,7 @@ class _Talk:
         """Wait for a whole line."""
         result: Deferred[None] = Deferred(lambda _: setattr(self, "_awaited", None))
         if self._how:
-            result.errback(ParticipantError(self._how, self.output))
+            result.errback(self._error(self._how, self.output))
         else:
             self._awaited = _Awaited(line, refuse, result)
         return result
@@ -348,6 +348,7 @@ class _Talk:
                 pid=self._client and self._client[0],
             )
         elif word == "released" and not self.is_released:
+            self._error = NotHeldError
             self._end("its guard let go before the agent asked it to")
         elif word == "ended":
             last = f"; its last words: {printable(self._last)}" if self._last else ""
@@ -377,6 +378,6 @@ class _Talk:
         self._how = reason
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
-            awaited.result.errback(ParticipantError(reason, self.output))
+            awaited.result.errback(self._error(reason, self.output))
         elif self.lost is not None:
             self.lost(reason)
