@@ -21,6 +21,9 @@ from tests.integration.footprint import writers
 from tests.integration.holds import kill
 from xohook.process import process_state
 
+#: The share of those ``/post-sync`` that are sent on the connection of a ``/sync``.
+KEPT = 0.7
+
 #: Seconds in which a process that was killed has ended, unless it is stopped or stuck.
 ENDING = 2.0
 
@@ -108,14 +111,19 @@ class Step:
 
     # Requests.
 
-    def request(self, path: str) -> Request:
+    def request(self, path: str, *, on_kept: bool = False) -> Request:
         """Send a request.
 
         :param path: its path.
+        :param on_kept: whether on the connection of an earlier one, if there is any.
         :return: the request.
         """
         machine = self._machine
-        request = Request(path, machine.agent.port, self._source, machine.credentials)
+        kept = next(filter(None, (each.take_kept() for each in self.syncs)), None)
+        if not on_kept and kept is not None:
+            kept.close()
+            kept = None
+        request = Request(path, machine.agent.port, self._source, machine.credentials, kept)
         self.requests.append(request)
         return request
 
@@ -123,7 +131,8 @@ class Step:
         self.request("/sync")
 
     def _post_sync(self, event: Event) -> None:
-        self.request("/post-sync")
+        # XO keeps the connection, and may have lost it.
+        self.request("/post-sync", on_kept=event.pick < KEPT)
 
     def _drop(self, event: Event) -> None:
         pending = [each for each in self.requests if each.over is None]
@@ -325,6 +334,8 @@ class Step:
         self.end_faults()
         for request in self.requests:
             request.drop()
+            if (kept := request.take_kept()) is not None:
+                kept.close()
 
     _acts: ClassVar[dict[str, Callable[[Step, Event], None]]] = {
         "sync": _sync,

@@ -22,9 +22,17 @@ class Request:
     :param port: the agent's port.
     :param source: the address to come from.
     :param headers: its headers.
+    :param kept: a connection to send it on, a new one where it is not given.
     """
 
-    def __init__(self, path: str, port: int, source: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        port: int,
+        source: str,
+        headers: Mapping[str, str],
+        kept: Connection | None = None,
+    ) -> None:
         self.path = path
         #: When it was made, when it was about to be sent, and when it was over (monotonic clock).
         self.made = time.monotonic()
@@ -36,6 +44,9 @@ class Request:
         self.problem = ""
         self.is_dropped = False
         self._connection: Connection | None = None
+        self._given = kept
+        #: The connection of a /sync that was answered, for its /post-sync.
+        self.kept: Connection | None = None
         self._port, self._source, self._headers = port, source, headers
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -69,23 +80,37 @@ class Request:
         self._thread.join(max(0.0, seconds))
         return self.over is not None
 
+    def take_kept(self) -> Connection | None:
+        """Take its connection, if it has been answered well and nobody has taken it.
+
+        :return: the connection.
+        """
+        kept, self.kept = self.kept, None
+        return kept
+
     def _run(self) -> None:
+        connection = self._given
         try:
-            with Connection(self._port, context=_context, source=self._source) as connection:
-                with self._lock:
-                    if self.is_dropped:
-                        return
-                    self._connection = connection
-                self.sent = time.monotonic()
-                answer = connection.get(self.path, self._headers)
-                self.answer = json.loads(answer.body) if answer.status in (200, 500) else {}
-                self.status = answer.status
+            if connection is None:
+                connection = Connection(self._port, context=_context, source=self._source)
+            with self._lock:
+                if self.is_dropped:
+                    return
+                self._connection = connection
+            self.sent = time.monotonic()
+            answer = connection.get(self.path, self._headers)
+            self.answer = json.loads(answer.body) if answer.status in (200, 500) else {}
+            self.status = answer.status
         except (OSError, ValueError, AttributeError) as error:
             # A connection that was shut down from elsewhere fails in any of these ways.
             self.problem = repr(error)
         finally:
             with self._lock:
                 self._connection = None
+                if self.path == "/sync" and self.status == 200 and not self.is_dropped:
+                    self.kept = connection
+                elif connection is not None:
+                    connection.close()
             self.over = time.monotonic()
 
     def __str__(self) -> str:

@@ -147,7 +147,21 @@ def draw(seed: str, step: int) -> Scenario:
     return Scenario(tuple(events[:MOST_EVENTS]), _weighted(random, ENDINGS))
 
 
+#: What may happen unseen while the agent is stopped, so that it finds out about all at once.
+UNSEEN = ("term guard", "kill guard", "kill client", "foreign thaw", "kill app")
+
+
+def _at_once(random: Random) -> list[Event]:
+    acts = ["stop agent", random.choice(UNSEEN), "post-sync", "continue"]
+    return [
+        Event(act, moment, _pause(random), random.random())
+        for act, moment in zip(acts, ("holding", "", "", ""), strict=True)
+    ]
+
+
 def _some(random: Random) -> list[Event]:
+    if random.random() < 0.03:
+        return _at_once(random)
     act = _weighted(random, ACTS)
     moment = random.choice(MOMENTS)
     if act in IN_A_HOLD and random.random() < 0.7:
