@@ -1,4 +1,7 @@
-"""Prints a line for each sample, and at the end whether anything grew; exits 1 where it did."""
+"""Prints a line for each sample, and at the end whether anything grew; exits 1 where it did.
+
+``python -m soak interleavings`` runs the interleavings alone, with a seed, or one step of them.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from soak import restarts, windows
+from soak import interleavings, restarts, windows
 
 
 def main() -> int:
-    """Run the windows, then the restarts.
+    """Run the windows, then the restarts, then the interleavings.
 
     :return: the exit status.
     """
+    if sys.argv[1:2] == ["interleavings"]:
+        return interleavings.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
     parser.add_argument(
         "--windows",
@@ -28,10 +33,17 @@ def main() -> int:
         default=100,
         help=f"how often the agent is killed (default 100, at least {restarts.LEAST})",
     )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=interleavings.STEPS,
+        help=f"how many of the interleavings (default {interleavings.STEPS})",
+    )
     asked = parser.parse_args()
     for what, count, least in (
         ("windows", asked.windows, windows.SAMPLES),
         ("restarts", asked.restarts, restarts.LEAST),
+        ("steps", asked.steps, 1),
     ):
         if count < least:
             parser.error(f"--{what} {count}: at least {least} are needed")
@@ -40,6 +52,8 @@ def main() -> int:
         found = windows.soak(Path(name) / "windows", asked.windows)
         print()
         found += restarts.soak(Path(name) / "restarts", asked.restarts)
+        print()
+        found += interleavings.soak_if_possible(Path(name) / "interleavings", asked.steps)
     for sentence in found:
         print(sentence)
     if not found:

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from xohook.certificate import Pair
+
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -48,6 +50,11 @@ class Identity:
         if password is not None:
             encryption = BestAvailableEncryption(password)
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+    @property
+    def pair(self) -> Pair:
+        """Give both as the agent takes them up."""
+        return Pair(chain=(self.certificate,), key=self.key)
 
     def write(self, directory: Path, *intermediates: Identity) -> tuple[Path, Path]:
         """Write the certificate, with a chain behind it, and the key.

@@ -41,6 +41,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "socat": "socat",
     "sqlite3": "sqlite3",
+    "strace": "strace",
     "swapon": "mount",
     "sysctl": "procps",
     "systemd-analyze": "systemd",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
@@ -263,9 +264,9 @@ class Scene:
         self.control = Control(self.clock, self.methods, self.apps, most)
         self.answers: list[Answer] = []
 
-    def _reload(self) -> Sequence[str]:
+    def _reload(self) -> Deferred[tuple[str, ...]]:
         self.reloads += 1
-        return self.problems
+        return succeed(tuple(self.problems))
 
     def connect(self, uid: int = 0, pid: int = 99) -> Line:
         """Open a connection.

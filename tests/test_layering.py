@@ -34,6 +34,7 @@ FLOORS = {
     # The machine, one thing each: users, files, processes, certificates; and what names them.
     "xohook.accounts": 1,
     "xohook.certificate": 1,
+    "xohook.child": 1,
     "xohook.config": 1,
     "xohook.control_socket": 1,
     "xohook.credentials": 1,
@@ -41,6 +42,7 @@ FLOORS = {
     "xohook.freeze_probe": 1,
     "xohook.frozen": 1,
     "xohook.guarding": 1,
+    "xohook.handed": 1,
     "xohook.host": 1,
     "xohook.identities": 1,
     "xohook.judged": 1,
@@ -74,6 +76,7 @@ FLOORS = {
     "xohook.keeper": 2,
     "xohook.looking": 2,
     "xohook.ordering": 2,
+    "xohook.reading": 2,
     "xohook.recovery": 2,
     "xohook.sight": 2,
     "xohook.steps": 2,

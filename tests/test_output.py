@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xohook import output
 from xohook.errors import StartError
-from xohook.guards.writer import take_frames
+from xohook.guards.frames import take_frames
 from xohook.output import Output, Target
 
 

@@ -16,6 +16,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.certificates import make
+from xohook import certificate
 from xohook.errors import StartError
 from xohook.tls import ServerTLS
 
@@ -83,7 +84,12 @@ class ServerTLSTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
         self.first = make("first", now=NOW)
-        self.tls = ServerTLS(*self.first.write(self.directory / "first"), NOW)
+        files = self.first.write(self.directory / "first")
+        self.tls = ServerTLS(certificate.read(*files, NOW), files[0])
+
+    def serve(self, files: tuple[Path, Path]) -> None:
+        """Serve what is in two files."""
+        self.tls.serve(certificate.read(*files, NOW), files[0])
 
     def served(self) -> bytes | None:
         return Client(self.tls, trusting()).hear().getpeercert(binary_form=True)
@@ -92,7 +98,7 @@ class ServerTLSTests(SynchronousTestCase):
         """After a load new connections get the new certificate, and its end is told."""
         before = self.served()
         second = make("second", now=NOW, days=3)
-        self.tls.load(*second.write(self.directory / "second"), NOW)
+        self.serve(second.write(self.directory / "second"))
         self.assertNotEqual(before, self.served())
         self.assertEqual(self.served(), ssl.PEM_cert_to_DER_cert(second.pem.decode()))
         self.assertEqual(self.tls.expires, second.certificate.not_valid_after_utc)
@@ -101,7 +107,7 @@ class ServerTLSTests(SynchronousTestCase):
         """A load that fails says so, and what was served before still is."""
         before, expires = self.served(), self.tls.expires
         files = make("old", now=NOW - timedelta(days=9), days=3).write(self.directory / "old")
-        self.assertRaises(StartError, self.tls.load, *files, NOW)
+        self.assertRaises(StartError, self.serve, files)
         self.assertEqual(self.served(), before)
         self.assertEqual(self.tls.expires, expires)
 
@@ -110,7 +116,7 @@ class ServerTLSTests(SynchronousTestCase):
         root = make("root", now=NOW)
         middle = make("middle", issuer=root, now=NOW)
         leaf = make("leaf", issuer=middle, now=NOW)
-        self.tls.load(*leaf.write(self.directory / "chain", middle), NOW)
+        self.serve(leaf.write(self.directory / "chain", middle))
         self.assertEqual(self.shown_chain(), [leaf.certificate, middle.certificate])
 
     def shown_chain(self) -> list[object]:
@@ -158,5 +164,5 @@ class ServerTLSTests(SynchronousTestCase):
         # Made on purpose as small as it may be.
         key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
         files = make("weak", now=NOW, key=key).write(self.directory / "weak")
-        error = self.assertRaises(StartError, ServerTLS, *files, NOW)
+        error = self.assertRaises(StartError, self.serve, files)
         self.assertIn(f"{files[0]}: OpenSSL refuses", str(error))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import attrs
 from cryptography import x509
@@ -52,6 +53,25 @@ class Pair:
         """Give the time (UTC) at which the first certificate of the chain ends to be one."""
         return min(certificate.not_valid_after_utc for certificate in self.chain)
 
+    def to_pem(self) -> tuple[bytes, bytes]:
+        """Write it as it stands in files.
+
+        :return: the chain, and the key.
+        """
+        return _chain_pem(self.chain), _key_pem(self.key)
+
+    @classmethod
+    def from_pem(cls, chain: bytes, key: bytes) -> Pair:
+        """Take up what :meth:`to_pem` has written.
+
+        :param chain: the chain.
+        :param key: the key.
+        :return: the pair.
+        :raises ValueError: where it cannot be understood.
+        """
+        loaded: Any = serialization.load_pem_private_key(key, password=None)
+        return cls(chain=tuple(x509.load_pem_x509_certificates(chain)), key=loaded)
+
 
 def own_files(state_directory: Path) -> tuple[Path, Path]:
     """Name the files of the agent's own certificate, whether or not they are there.
@@ -62,11 +82,14 @@ def own_files(state_directory: Path) -> tuple[Path, Path]:
     return state_directory / "certificate.pem", state_directory / "private_key.pem"
 
 
-def ensure(state_directory: Path, now: datetime) -> tuple[Path, Path]:
-    """Make the agent's own certificate unless there is one that lasts 30 days more.
+def ensure(
+    state_directory: Path, now: datetime, lasts: timedelta = RENEW_BEFORE
+) -> tuple[Path, Path]:
+    """Make the agent's own certificate unless there is one that lasts long enough.
 
     :param state_directory: where it is kept; it exists.
     :param now: the time, with its zone.
+    :param lasts: how long it has to last from now on.
     :return: the certificate's file and the key's file.
     :raises StartError: it cannot be written, or another user can write to the one that is there.
     """
@@ -74,13 +97,13 @@ def ensure(state_directory: Path, now: datetime) -> tuple[Path, Path]:
     for file in (certificate_file, key_file):
         with suppress(OSError):
             judged.read(file, os.geteuid())
-    if _lasts(certificate_file, key_file, now):
+    if _lasts(certificate_file, key_file, now, lasts):
         return certificate_file, key_file
-    pair = _make(now)
+    pem, key_pem = _make(now).to_pem()
     # Should the agent die between the two, they do not match, and the next start makes new ones.
     try:
-        write_private(key_file, _key_pem(pair.key), lasting=True)
-        write_private(certificate_file, _chain_pem(pair.chain), lasting=True)
+        write_private(key_file, key_pem, lasting=True)
+        write_private(certificate_file, pem, lasting=True)
     except OSError as error:
         raise StartError(
             f"{state_directory}: the certificate cannot be written there ({error.strerror}); make "
@@ -115,9 +138,9 @@ def read(certificate_file: Path, key_file: Path, now: datetime, uid: int | None 
     return pair
 
 
-def _lasts(certificate_file: Path, key_file: Path, now: datetime) -> bool:
+def _lasts(certificate_file: Path, key_file: Path, now: datetime, lasts: timedelta) -> bool:
     try:
-        return read(certificate_file, key_file, now).expires - now > RENEW_BEFORE
+        return read(certificate_file, key_file, now).expires - now > lasts
     except StartError:
         # What the agent made itself it may make again, whatever has become of it.
         return False

@@ -196,10 +196,9 @@ class Keeper:
         return self._unthawed
 
     async def stop(self) -> None:
-        """Thaw what is frozen and open no window any more.
+        """Thaw what is frozen and open no window any more; what cannot be thawed stays recorded.
 
-        It returns when all is thawed and no program runs any more, or :data:`STOP_WAITS` seconds
-        after the thaw. What cannot be thawed stays in the record, for the next start.
+        It returns when no program runs any more, or :data:`STOP_WAITS` seconds after the thaw.
         """
         self._windows.stop()
         await self._stopped
@@ -228,17 +227,16 @@ class Keeper:
         self._tell()
         limits = self._course.limits
         longest = limits.freeze_budget + limits.hold_limit + GUARD_GRACE
-        self._terms = Terms(window, self._reactor.seconds() + longest, self.let_go)
-        work = self._order.freeze(self._terms)
-        self._begin(work, self._windows.frozen, self._windows.freeze_failed)
+        terms = self._terms = Terms(window, self._reactor.seconds() + longest, self.let_go)
+        self._begin(self._order.freeze(terms), self._windows.frozen, self._windows.freeze_failed)
 
     def flush(self, window: str) -> None:
         """Freeze again those with nothing to thaw, then tell the machine.
 
         :param window: the window's id.
         """
-        work = self._order.flush(self._terms)
-        self._begin(work, partial(self._windows.flushed, ()), self._windows.flushed)
+        flushed = self._windows.flushed
+        self._begin(self._order.flush(self._terms), partial(flushed, ()), flushed)
 
     def hold(self, until: float) -> None:
         """Have the guards hold as long as the window does, and a moment more.
@@ -342,11 +340,8 @@ class Keeper:
         return not_frozen | {step.thaw_line for step in steps} | self._let_go
 
     def _new_steps(self) -> list[Step]:
-        participants = (*self._participants, *self._apps())
-        return [
-            Step(each, self._reactor, self._write, self._tell_step, self._unthawed.add)
-            for each in participants
-        ]
+        each = (self._reactor, self._write, self._tell_step, self._unthawed.add)
+        return [Step(it, *each) for it in (*self._participants, *self._apps())]
 
     def _tell(self) -> None:
         """Tell the watchers of the window as it is now, unless they have been told."""

@@ -62,14 +62,16 @@ def is_held(directory: Path) -> bool:
     """Tell whether an agent has a runtime directory, without making anything.
 
     :param directory: the runtime directory; it need not be there.
-    :return: whether one has, as far as the caller may see.
+    :return: whether :func:`lock` would refuse it to another agent, as far as the caller may see.
     """
+    path = directory / "lock"
     try:
-        with (directory / "lock").open("rb") as seen:
-            # Closing the file, at once, releases it again.
-            fcntl.flock(seen, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        with path.open("rb") as seen:
+            try:
+                # Closing the file, at once, releases it again.
+                fcntl.flock(seen, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return not _is_left(_holders(seen.fileno(), path))
     except OSError:
         pass
     return False
@@ -124,15 +126,25 @@ def _refuse_living(opened: int, path: Path) -> None:
 
     :raises StartError: where it may be an agent that runs.
     """
-    pid = _signed_by(opened)
-    holders = [pid] if pid is not None else _who_has_open(path)
-    if holders and all(_cannot_act(each) for each in holders):
+    holders = _holders(opened, path)
+    if _is_left(holders):
         return
     who = f" (process {holders[0]})" if holders else ""
     raise StartError(
         f"another agent{who} is running with the runtime directory {path.parent}: stop it, or"
         " give this one a runtime_directory of its own"
     )
+
+
+def _holders(opened: int, path: Path) -> list[int]:
+    """Tell which processes have the lock, as far as this one may see."""
+    pid = _signed_by(opened)
+    return [pid] if pid is not None else _who_has_open(path)
+
+
+def _is_left(holders: list[int]) -> bool:
+    """Tell whether the lock's holders are known, and none of them will act again."""
+    return bool(holders) and all(_cannot_act(each) for each in holders)
 
 
 def _signed_by(opened: int) -> int | None:

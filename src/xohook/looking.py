@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,23 +15,17 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from xohook import config
+from xohook import child, config
 from xohook.answers import Answer
 from xohook.durations import format_duration
 from xohook.errors import ConfigurationError
-from xohook.process import IProcessReactor, Program, Run
+from xohook.process import IProcessReactor, Run
 from xohook.requirements import of_mounts, of_programs
 from xohook.settings import FilesystemSettings
 from xohook.steps import Step
 
 PATIENCE = 30.0
 """Seconds that the look may take; each program may take 10 of them to be looked up."""
-
-_START = (
-    "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); "
-    "from xohook.looking import main; main(sys.argv[2])"
-)
-_NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "LISTEN_")
 
 
 class StartLook:
@@ -86,21 +79,7 @@ class StartLook:
         except OSError as error:
             self._log.warn("the participants are not looked at: {why}", why=error.strerror)
             return
-        run.begin(
-            Program(
-                arguments=(
-                    *(sys.executable, "-I", "-S", "-B", "-c", _START),
-                    *(os.pathsep.join(filter(None, sys.path)), str(self._path)),
-                ),
-                environment={
-                    name: value
-                    for name, value in self._environ.items()
-                    if not name.startswith(_NOT_FOR_CHILDREN)
-                },
-                directory="/",
-                account=None,
-            )
-        )
+        run.begin(child.part(__name__, str(self._path), self._environ))
         try:
             ended = await run.when_ended().addTimeout(PATIENCE, self._reactor)
         except defer.TimeoutError:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from xohook.answers import Answer, Requester
 from xohook.apps import Apps, Registration, Wishes, is_own
@@ -51,7 +51,8 @@ class Methods:
 
     :param keeper: keeps the window.
     :param apps: the apps that are registered.
-    :param reload: reads the configuration again, between windows; returns a line for each mistake.
+    :param reload: reads the configuration again, when no window is open; tells a line for each
+        mistake.
     :param missing: tells what participants need and is not there, a line each.
     """
 
@@ -59,7 +60,7 @@ class Methods:
         self,
         keeper: Keeper,
         apps: Apps,
-        reload: Callable[[], Sequence[str]],
+        reload: Callable[[], Deferred[tuple[str, ...]]],
         missing: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._missing = missing
@@ -193,18 +194,17 @@ class Methods:
         _refuse_others(params)
         _refuse_strangers(caller, "reload")
 
-        def reload() -> dict[str, Any]:
-            problems = self._reload()
+        def told(problems: tuple[str, ...]) -> dict[str, Any]:
             if problems:
                 problem = "the configuration has mistakes, and nothing has changed"
                 raise CallError(NOT_RELOADED, problem, {"problems": list(problems)})
             return {}
 
-        return self._between_windows(reload)
+        return self._between_windows(lambda: self._reload().addCallback(told))
 
-    def _between_windows(self, change: Callable[[], dict[str, Any]]) -> Deferred[dict[str, Any]]:
+    def _between_windows(self, change: Callable[[], Any]) -> Deferred[dict[str, Any]]:
         result: Deferred[dict[str, Any]] = Deferred()
-        self._keeper.between_windows(lambda: execute(change).chainDeferred(result))
+        self._keeper.between_windows(lambda: maybeDeferred(change).chainDeferred(result))
         return result
 
 

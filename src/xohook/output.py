@@ -30,7 +30,8 @@ from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
 from xohook.errors import StartError
-from xohook.guards.writer import RAW, frame
+from xohook.guards.frames import frame
+from xohook.guards.writer import RAW
 from xohook.journal import JournalObserver, is_journal
 from xohook.writing import END_WAITS, Writer
 

@@ -86,7 +86,7 @@ class Ended:
 
     :param status: its exit status; None where a signal ended it.
     :param signal: the number of the signal that ended it; None where none did.
-    :param output: the end of what it wrote, at most :data:`OUTPUT_KEPT` bytes.
+    :param output: the end of what it wrote, as much as is kept.
     :param dropped: how many bytes before that were thrown away.
     :param unrunnable: what kept it from running; empty where it ran.
     """
@@ -130,14 +130,18 @@ class Run(ProcessProtocol):
     :param reactor: the clock and the source of processes.
     :param ending: seconds that its end may take, from SIGTERM on; SIGKILL comes after the same part
         of it as by default.
+    :param kept: bytes of its output that are kept, the last ones.
     :raises OSError: where no process can be made.
     """
 
     # Twisted's interface lacks the number and the pipes that its transports have.
     transport: Any
 
-    def __init__(self, reactor: IProcessReactor, ending: float = ENDING) -> None:
+    def __init__(
+        self, reactor: IProcessReactor, ending: float = ENDING, kept: int = OUTPUT_KEPT
+    ) -> None:
         self._reactor = reactor
+        self._kept = kept
         self._kill_after = ending * KILL_AFTER / ENDING
         self._give_up_after = ending - self._kill_after
         self._output = bytearray()
@@ -169,7 +173,7 @@ class Run(ProcessProtocol):
     def tail(self) -> bytes:
         """Tell what it has written so far.
 
-        :return: the end of it, at most :data:`OUTPUT_KEPT` bytes.
+        :return: the end of it, as much as is kept.
         """
         return bytes(self._output)
 
@@ -213,7 +217,7 @@ class Run(ProcessProtocol):
         :param data: some more of it.
         """
         self._output += data
-        excess = len(self._output) - OUTPUT_KEPT
+        excess = len(self._output) - self._kept
         if excess > 0:
             del self._output[:excess]
             self._dropped += excess
@@ -244,7 +248,7 @@ class Run(ProcessProtocol):
                 "process {pid} wrote much: {dropped} bytes before the last {kept} are thrown away",
                 pid=self.pid,
                 dropped=self._dropped,
-                kept=OUTPUT_KEPT,
+                kept=self._kept,
             )
         self.transport.loseConnection()
         if self._is_ending:

@@ -88,9 +88,27 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
         # What has been thawed is not thawed again, even where nothing else can be written down.
         _log.error("{error}; it is removed, and no /post-sync is expected", error=error)
         record.write(State(entries=unthawed))
-    if impression is not None and not unthawed:
-        stamp.lift()
+    if not unthawed:
+        _lift(stamp, is_known=impression is not None, may_come=state.window is not None)
     return Recovered(strays, problems, unthawed)
+
+
+def _lift(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
+    """Remove the stamp.
+
+    :param stamp: the stamp.
+    :param is_known: whether it was read.
+    :param may_come: whether a window was open: the earlier agent's writer may still be about to put
+        a stamp in place, when its disk answers.
+    :raises RecordError: where a stamp that was read cannot be removed.
+    """
+    try:
+        if is_known or may_come:
+            stamp.lift()
+    except RecordError as error:
+        if is_known:
+            raise
+        _log.error("{error}", error=error)
 
 
 def _tell(impression: Impression) -> None:

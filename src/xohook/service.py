@@ -6,15 +6,16 @@ import signal
 import socket
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
 
-from xohook import __version__, certificate, config, credentials, listening, systemd, trusted
+from xohook import __version__, certificate, listening, systemd
 from xohook.apps import Apps
 from xohook.auth import Gate
 from xohook.connections import Connections, make_room
@@ -22,7 +23,6 @@ from xohook.control import Control
 from xohook.control_socket import ControlPort, close_control, let_reach, open_control
 from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
-from xohook.frozen import refuse_frozen
 from xohook.keeper import Keeper
 from xohook.looking import StartLook
 from xohook.methods import Methods
@@ -30,6 +30,7 @@ from xohook.options import LAST_ORDER
 from xohook.participants import Participant
 from xohook.participants.making import make
 from xohook.process import IProcessReactor
+from xohook.reading import Fresh, Reader, StuckError, Task
 from xohook.record import Record
 from xohook.recovery import Recovered
 from xohook.refusals import Refusals
@@ -60,7 +61,7 @@ class Agent(Service):
     """The whole agent.
 
     :param reactor: the reactor, whose clock is monotonic.
-    :param settings: the configuration.
+    :param fresh: the configuration, with credentials and certificate.
     :param record: the record of the runtime directory.
     :param recovered: what the start has recovered of an earlier run.
     :param disk: the stamp of the state directory, and the log.
@@ -74,20 +75,24 @@ class Agent(Service):
     def __init__(
         self,
         reactor: Any,
-        settings: Settings,
+        fresh: Fresh,
         record: Record,
         recovered: Recovered,
         disk: Disk,
         inherited: Inherited,
         environ: Mapping[str, str],
     ) -> None:
-        _refuse_frozen(settings)
+        settings, gate = _settings(fresh), _gate(fresh)
         self._reactor = reactor
         self._settings = settings
         self._inherited = inherited
         self._unthawed = recovered.unthawed
         self._environ = environ
-        self._tls = ServerTLS(*_certificate_files(settings), _now())
+        self._tls = ServerTLS(fresh.pair, fresh.served)
+        self._reader = Reader(reactor, environ)
+        self._turn = DeferredLock()
+        self._is_hung_up = False
+        self._has_opened = False
         self._disk = disk
         self._apps = Apps(reactor, settings.apps, _last_wish(settings))
         self._keeper = Keeper(
@@ -95,15 +100,15 @@ class Agent(Service):
             record,
             recovered.strays,
             _limits(settings),
-            _participants(reactor, settings),
+            _participants(reactor, fresh),
             self._apps.participants,
             disk,
         )
         room = make_room(has_control=settings.control is not None)
-        self._root = make_root(self._keeper, _gate(settings), Refusals(reactor))
+        self._root = make_root(self._keeper, gate, Refusals(reactor))
         self._site = HookSite(self._root, reactor, Connections(room.hook))
         self._start_look = StartLook(reactor, settings.path, environ)
-        self._keeper.watchers.append(self._start_look.changed)
+        self._keeper.watchers += [self._start_look.changed, self._note_window]
         methods = Methods(self._keeper, self._apps, self.reload, lambda: self._start_look.missing)
         self._control = Control(reactor, methods, self._apps, room.control)
         self._control_socket: socket.socket | None = None
@@ -136,7 +141,7 @@ class Agent(Service):
         self._disk.attach(globalLogPublisher)
         self._keeper.adopt(self._unthawed)
         signal.signal(signal.SIGHUP, self._hang_up)
-        self._renewal = self._reactor.callLater(RENEWAL_CHECK, self._renew)
+        self._plan_renewal()
         self._log.info(
             "xohook {version} answers on {places}, with {participants}",
             version=__version__,
@@ -156,45 +161,71 @@ class Agent(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
-    def reload(self) -> tuple[str, ...]:
-        """Read the configuration again; to be called between windows.
+    def reload(self) -> Deferred[tuple[str, ...]]:
+        """Read the configuration again, in another process, and go by it between windows.
 
-        :return: a line for each mistake; with any, everything is as it was.
+        :return: fires with a line for each mistake; with any, everything is as it was.
         """
+        return Deferred.fromCoroutine(self._reload())
+
+    async def _reload(self) -> tuple[str, ...]:
+        fixed = {option: getattr(self._settings, option) for option in _UNTIL_RESTART}
+        await self._turn.acquire()
+        self._is_hung_up = False
         try:
-            # First: what is read, and whoever looks a user up, may wait for that filesystem.
-            if self._keeper.is_still:
-                raise StartError("a filesystem is still frozen after a thaw that failed")
-            trusted.examine(self._settings.path, self._environ)
-            settings = self._keep_fixed(config.load(self._settings.path, environ=self._environ))
-            _refuse_frozen(settings)
-            gate = _gate(settings)
-            participants = _participants(self._reactor, settings)
-            self._tls.load(*_certificate_files(settings), _now())
+            self._apply(await self._read(Task(path=self._settings.path, fixed=fixed)))
         except XohookError as error:
             problems = tuple(str(error).splitlines())
             for line in problems:
                 self._log.error("not reloaded: {line}", line=line)
             return problems
+        finally:
+            self._turn.release()
+        return ()
+
+    def _apply(self, fresh: Fresh) -> None:
+        settings, gate = _settings(fresh), _gate(fresh)
+        participants = _participants(self._reactor, fresh)
+        self._tls.serve(fresh.pair, fresh.served)
         self._root.gate = gate
         self._keeper.configure(_limits(settings), participants)
         self._apps.configure(settings.apps, _last_wish(settings))
         self._settings = settings
         self._set_patience(settings)
         self._start_look.begin()
+        self._plan_renewal()
         self._log.info(
             "reloaded, with {participants}", participants=_counted_participants(settings)
         )
-        return ()
 
-    def _keep_fixed(self, settings: Settings) -> Settings:
-        """Put aside what only a restart can change."""
-        fixed = {}
-        for option in _UNTIL_RESTART:
-            fixed[option] = getattr(self._settings, option)
-            if getattr(settings, option) != fixed[option]:
-                self._log.warn("{option} has changed: restart the agent for it", option=option)
-        return attrs.evolve(settings, **fixed)
+    async def _read(self, task: Task) -> Fresh:
+        """Read between windows, and return between windows.
+
+        :raises StartError: where it cannot be read.
+        """
+        while True:
+            await self._between_windows()
+            # What is read, and whoever looks a user up, may wait for that filesystem.
+            if self._keeper.is_still:
+                raise StartError("a filesystem is still frozen after a thaw that failed")
+            self._has_opened = False
+            try:
+                fresh = await self._reader.read(task)
+            except StuckError:
+                # What the window froze may be the reason.
+                if not self._has_opened:
+                    raise
+                continue
+            await self._between_windows()
+            return fresh
+
+    def _between_windows(self) -> Deferred[None]:
+        result: Deferred[None] = Deferred()
+        self._keeper.between_windows(lambda: result.callback(None))
+        return result
+
+    def _note_window(self, *_: object) -> None:
+        self._has_opened = True
 
     async def _stop(self) -> None:
         systemd.notify("STOPPING=1", self._environ)
@@ -203,6 +234,7 @@ class Agent(Service):
             signal.signal(number, signal.SIG_IGN)
         self._root.is_stopping = True
         self._start_look.stop()
+        self._reader.stop()
         if self._renewal is not None:
             self._renewal.cancel()
         await self._keeper.stop()
@@ -241,19 +273,40 @@ class Agent(Service):
         self._control.close()
 
     def _hang_up(self, *_: object) -> None:
-        self._reactor.callFromThread(self._keeper.between_windows, self.reload)
+        self._reactor.callFromThread(self._reload_soon)
+
+    def _reload_soon(self) -> None:
+        # One that has not begun to read will read what there is now.
+        if not self._is_hung_up:
+            self._is_hung_up = True
+            self.reload().addErrback(self._own_fault)
+
+    def _own_fault(self, fault: Failure) -> None:
+        self._log.failure("a fault of xohook itself", fault)
+
+    def _plan_renewal(self) -> None:
+        """Renew the certificate in a day, or at once where it is time."""
+        if self._renewal is not None and self._renewal.active():
+            self._renewal.cancel()
+        is_due = self._tls.expires - datetime.now(timezone.utc) <= certificate.RENEW_BEFORE
+        is_own = _given_files(self._settings) is None
+        wait = 0.0 if is_due and is_own else RENEWAL_CHECK
+        self._renewal = self._reactor.callLater(wait, self._renew)
 
     def _renew(self) -> None:
         self._renewal = self._reactor.callLater(RENEWAL_CHECK, self._renew)
-        self._keeper.between_windows(self._renew_now)
+        Deferred.fromCoroutine(self._renew_now()).addErrback(self._own_fault)
 
-    def _renew_now(self) -> None:
-        if self._keeper.is_still:
-            return
+    async def _renew_now(self) -> None:
+        await self._turn.acquire()
         try:
-            self._tls.load(*_certificate_files(self._settings), _now())
+            files, state = _given_files(self._settings), self._settings.state_directory
+            fresh = await self._read(Task(files=files, state_directory=state, is_renewal=True))
+            self._tls.serve(fresh.pair, fresh.served)
         except XohookError as error:
             self._log.error("the certificate is not renewed: {error}", error=error)
+        finally:
+            self._turn.release()
 
     def _set_patience(self, settings: Settings) -> None:
         self._site.trusted_patience = settings.hold_limit + IDLE_BEYOND_HOLD
@@ -264,32 +317,28 @@ async def _done(result: Deferred[None] | None) -> None:
         await result
 
 
-def _refuse_frozen(settings: Settings) -> None:
-    """See that no participant freezes what the agent writes to meanwhile."""
-    refuse_frozen("runtime_directory", settings.runtime_directory, settings.participants)
-    if settings.control is not None:
-        refuse_frozen("control", settings.control, settings.participants)
-
-
 def _last_wish(settings: Settings) -> int:
     """Place apps before the first filesystem: they would keep it frozen while they thaw."""
     each = (it.order for it in settings.participants if isinstance(it, FilesystemSettings))
     return max(0, min(each, default=LAST_ORDER + 1) - 1)
 
 
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
+def _settings(fresh: Fresh) -> Settings:
+    assert fresh.settings is not None
+    return fresh.settings
 
 
-def _certificate_files(settings: Settings) -> tuple[Any, Any]:
-    """Name the files to serve; the agent's own are made, or made anew, where it is time."""
+def _given_files(settings: Settings) -> tuple[Path, Path] | None:
+    """Name the certificate's files that are given; None where the agent has its own."""
     if settings.certificate is not None and settings.private_key is not None:
         return settings.certificate, settings.private_key
-    return certificate.ensure(settings.state_directory, _now())
+    return None
 
 
-def _gate(settings: Settings) -> Gate:
-    return Gate(credentials.load(settings), settings.authenticate, settings.allow_from)
+def _gate(fresh: Fresh) -> Gate:
+    settings = _settings(fresh)
+    assert fresh.credentials is not None
+    return Gate(fresh.credentials, settings.authenticate, settings.allow_from)
 
 
 def _limits(settings: Settings) -> Limits:
@@ -300,5 +349,5 @@ def _counted_participants(settings: Settings) -> str:
     return counted(len(settings.participants), "participant")
 
 
-def _participants(reactor: IProcessReactor, settings: Settings) -> list[Participant]:
-    return [make(reactor, each) for each in settings.participants]
+def _participants(reactor: IProcessReactor, fresh: Fresh) -> list[Participant]:
+    return [make(reactor, each, fresh.login) for each in _settings(fresh).participants]

@@ -49,6 +49,11 @@ class StateLock:
         self._uid = uid
         self._held: int | None = None
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether this process has locked the directory, or tried all that can be done."""
+        return self._held is not None
+
     def take(self) -> None:
         """Lock the directory, if it is there and this process has not locked it yet.
 
@@ -104,12 +109,13 @@ def holder(directory: Path) -> int | None:
     """Tell which process has locked a state directory, without locking it.
 
     :param directory: the state directory; it need not be there.
-    :return: its number; None where there is none, or none to be seen from here.
+    :return: its number; None where there is none, or none to be seen from here, or where all who
+        have it are dying, whom :class:`StateLock` passes over.
     """
     with suppress(OSError):
         seen = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return next(iter(holders(seen)), None)
+            return next((pid for pid in holders(seen) if not is_dying(pid)), None)
         finally:
             os.close(seen)
     return None

@@ -19,12 +19,13 @@ from twisted.internet import reactor
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from xohook import __version__, config, places, systemd, trusted
+from xohook import __version__, config, places, systemd
 from xohook.disk import Disk, WrittenStamp
 from xohook.errors import ConfigurationError, XohookError
 from xohook.lock import Lock, lock
 from xohook.logs import WaitingLog
 from xohook.output import Output, Target
+from xohook.reading import MistakesError, Task, read_first
 from xohook.record import Record
 from xohook.recovery import Recovered, recover
 from xohook.service import Agent
@@ -116,13 +117,13 @@ def makeService(options: Options) -> Started:
     with _told(found.recovered.problems):
         if options.output is not None:
             options.output.check()
-        settings = config.load(options.path, environ=os.environ)
-        trusted.examine(options.path, os.environ)
-        places.prepare(settings.state_directory, os.geteuid())
-        found.state_lock.take()
+        if not found.state_lock.is_taken:
+            # Before anything is made in it.
+            read_first(Task(path=options.path, only_directory=True), os.environ)
+            found.state_lock.take()
         agent = Agent(
             main(),
-            settings,
+            read_first(Task(path=options.path), os.environ),
             found.record,
             found.recovered,
             Disk(main(), found.stamp, WaitingLog(), found.writer.ask),
@@ -173,7 +174,7 @@ def _told(before: Iterable[str]) -> Iterator[None]:
     """Tell what is wrong in words, without a traceback; the log of this start is never opened."""
     try:
         yield
-    except ConfigurationError as error:
+    except (ConfigurationError, MistakesError) as error:
         raise SystemExit("\n".join([*before, str(error)])) from None
     except XohookError as error:
         raise SystemExit("\n".join([*before, f"xohook: {error}"])) from None

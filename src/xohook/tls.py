@@ -32,26 +32,23 @@ class ServerTLS:
     of a client that offers protocols unless the wrapped factory names them too, and takes up
     HTTP/2 as soon as the package ``h2`` is there.
 
-    :param certificate_file: the certificate's file, as for :meth:`load`.
-    :param key_file: the key's file, as for :meth:`load`.
-    :param now: the time, with its zone.
-    :raises StartError: the two cannot be served.
+    :param pair: the certificate, as for :meth:`serve`.
+    :param certificate_file: its file, for messages.
+    :raises StartError: it cannot be served.
     """
 
     expires: datetime
 
-    def __init__(self, certificate_file: Path, key_file: Path, now: datetime) -> None:
-        self.load(certificate_file, key_file, now)
+    def __init__(self, pair: certificate.Pair, certificate_file: Path) -> None:
+        self.serve(pair, certificate_file)
 
-    def load(self, certificate_file: Path, key_file: Path, now: datetime) -> None:
+    def serve(self, pair: certificate.Pair, certificate_file: Path) -> None:
         """Serve this certificate from the next connection on.
 
-        :param certificate_file: PEM, the server's own certificate first, intermediates after it.
-        :param key_file: PEM, not encrypted.
-        :param now: the time, with its zone.
-        :raises StartError: the pair cannot be served; what was served before still is.
+        :param pair: the certificate, its intermediates and its key.
+        :param certificate_file: its file, for messages.
+        :raises StartError: OpenSSL refuses it; what was served before still is.
         """
-        pair = certificate.read(certificate_file, key_file, now)
         self._context = _context(pair, certificate_file)
         self.expires = pair.expires
 

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from xohook import guards
 from xohook.guards import writer
-from xohook.guards.writer import frame, take_frames
+from xohook.guards.frames import frame, take_frames
 
 RESTART_AFTER = 1.0
 """Seconds between the starts of two writers, so that one that cannot run costs little."""

@@ -172,6 +172,11 @@ class ControlClient:
         except ConnectionError:
             return True
 
+    def shut(self) -> None:
+        """Have a thread that waits for the next message find the connection's end."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the connection; it may be closed."""
         with contextlib.suppress(OSError):

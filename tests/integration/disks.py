@@ -61,15 +61,16 @@ class Disk:
 
     :param image: the image file, with a filesystem in it.
     :param mount: where to mount it; made where it is missing.
+    :param longest: seconds after which it is thawed, whatever goes on.
     """
 
-    def __init__(self, image: Path, mount: Path) -> None:
+    def __init__(self, image: Path, mount: Path, longest: int = LONGEST) -> None:
         self.image = image
         self.mount = mount
         mount.mkdir(parents=True, exist_ok=True)
         run("mount", "-o", "loop", image, mount)
         self._rescuer = subprocess.Popen(
-            ["bash", "-c", _RESCUE, "rescuer", mount, str(LONGEST)],
+            ["bash", "-c", _RESCUE, "rescuer", mount, str(longest)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

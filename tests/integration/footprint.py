@@ -74,10 +74,11 @@ def _children(pid: int) -> list[int]:
 
 def _looks(pid: str) -> bool:
     try:
-        return b"xohook.looking" in (Path("/proc") / pid / "cmdline").read_bytes()
+        words = (Path("/proc") / pid / "cmdline").read_bytes().split(b"\0")
     except OSError:
         # It has ended meanwhile.
         return True
+    return b"xohook.looking" in words or b"xohook.reading" in words
 
 
 def _is_writer(pid: int) -> bool:

@@ -46,7 +46,7 @@ class InheritedListenersTests(TestCase):
 
     def setUp(self) -> None:
         now = datetime.now(timezone.utc)
-        self.tls = ServerTLS(*make("web01", now=now).write(Path(self.mktemp())), now)
+        self.tls = ServerTLS(make("web01", now=now).pair, Path("cert.pem"))
         self.systemds = listen_tcp()
         self.addCleanup(self.systemds.close)
         self.number: int = self.systemds.getsockname()[1]

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +16,7 @@ from tests.integration.agent import eventually
 from tests.integration.disks import Disk, DiskTestCase, make_image, run
 from tests.integration.footprint import children
 from tests.integration.guards import Guard
-from xohook.participants.targets import Identity, found
+from xohook.participants.targets import Identity, found, fresh_at
 from xohook.pids import start_time
 
 EXTENDED = 3600.0
@@ -188,6 +189,16 @@ class FreezerTests(DiskTestCase):
         guard.order("freeze")
         self.assertRegex(guard.line(), "^1 ready ")
         self.assertEqual(guard.line(), f"2 refused 0 {errno.EOPNOTSUPP} -")
+
+    def test_not_needed(self) -> None:
+        """An agent that gives up meanwhile is no error of the guard's: it refuses, and ends."""
+        disk = self.make_disk()
+        guard = Guard("freezer", f"until {time.monotonic() + 600}")
+        self.addCleanup(guard.end)
+        guard.agent.close()
+        number = guard.order(f"open {fresh_at(str(disk.mount))}")
+        self.assertTrue(guard.line().startswith(f"{number} refused the agent takes no descriptors"))
+        self.assertEqual(guard.wait(), 1)
 
     def test_late(self) -> None:
         """A freeze that comes too late is undone as soon as it is done.

@@ -90,7 +90,7 @@ class OpenListenersTests(TestCase):
     def setUp(self) -> None:
         now = datetime.now(timezone.utc)
         directory = Path(self.mktemp())
-        self.tls = ServerTLS(*make("web01", now=now).write(directory), now)
+        self.tls = ServerTLS(make("web01", now=now).pair, Path("cert.pem"))
         self.socket_path = directory / "socket"
 
     def open(self, *listen: str) -> list[IListeningPort]:

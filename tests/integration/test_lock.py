@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.integration.agent import eventually
 from tests.integration.disks import DiskTestCase
 from xohook.errors import StartError
-from xohook.lock import lock
+from xohook.lock import is_held, lock
 
 #: Takes the lock, says so, and has a thread write to a file.
 STUCK = """
@@ -93,6 +93,15 @@ class StuckHolderTests(DiskTestCase):
         error = self.assertRaises(StartError, lock, self.directory)
         self.assertIn(f"another agent (process {os.getpid()}) is running", str(error))
         self.disk.thaw()
+
+    def test_is_held(self) -> None:
+        """Whether the lock is held is told as a start would see it: not by one that was killed."""
+        holder = self.bury()
+        self.assertTrue(is_held(self.directory))
+        self.kill(holder)
+        self.assertFalse(is_held(self.directory))
+        (self.directory / "lock").write_text("")
+        self.assertFalse(is_held(self.directory))
 
     def test_alive(self) -> None:
         """One that is stuck and was not killed goes on with its work later: it keeps the lock."""

@@ -87,7 +87,7 @@ class BoundTests(SynchronousTestCase):
     def test_time(self) -> None:
         """A client that does not close its side is dropped after CLOSE_PATIENCE."""
         now = datetime.now(timezone.utc)
-        tls = ServerTLS(*make("web01", now=now).write(Path(self.mktemp())), now)
+        tls = ServerTLS(make("web01", now=now).pair, Path("cert.pem"))
         clock = Clock()
         factory = HTTPSFactory(tls, Factory.forProtocol(Hearer), clock, PlainRequests(clock))
         protocol = factory.buildProtocol(None)

@@ -179,7 +179,7 @@ class KilledTests(KilledTestCase):
         self.assertEqual(agent.get("/sync").status, 200)
         self.kill(agent)
         agent.start()
-        self.assertIn("command:b NOT THAWED: exit status 7", agent.log)
+        agent.wait_for_log("command:b NOT THAWED: exit status 7")
         self.assertEqual(self.programs.journal[-1], "thaw a recovered")
 
 

@@ -146,22 +146,27 @@ class ExchangeTests(SynchronousTestCase):
         self.reload(agent, f"not reloaded: {files[0]}: its first certificate does not belong")
         self.assertEqual(served(agent.port), before)
 
+    def wait_for_new(self, agent: Agent, ending: Identity) -> x509.Certificate:
+        """Wait until another certificate than the ending one is served, and give it."""
+        latest = ending.certificate
+        eventually(lambda: served(agent.port) != latest, "the certificate is renewed")
+        renewed = served(agent.port)
+        self.assertGreater(renewed.not_valid_after_utc, NOW + timedelta(days=800))
+        return renewed
+
     def test_renewed(self) -> None:
-        """The own certificate is replaced 30 days before its end: at the start, and while up."""
+        """The own certificate is replaced 30 days before its end: after a start, and while up."""
         ending = make("ending", now=NOW - timedelta(days=61))
         agent = Agent(Path(self.mktemp()).resolve())
         self.addCleanup(agent.stop)
         self.keep(agent, ending)
         agent.start()
-        renewed = served(agent.port)
-        self.assertGreater(renewed.not_valid_after_utc, NOW + timedelta(days=800))
+        renewed = self.wait_for_new(agent, ending)
         with agent.connect() as running:
             self.assertEqual(running.get("/", agent.credentials).status, 404)
             self.keep(agent, ending)
             self.reload(agent)
-            again = served(agent.port)
-            self.assertGreater(again.not_valid_after_utc, NOW + timedelta(days=800))
-            self.assertNotEqual(again, renewed)
+            self.assertNotEqual(self.wait_for_new(agent, ending), renewed)
             self.assertEqual(running.get("/", agent.credentials).status, 404)
 
     def test_kept(self) -> None:

@@ -135,6 +135,29 @@ class LateFreezeTests(AskedTestCase, DiskTestCase):
         self.outer.thaw()
         self.assert_good_again()
 
+    def test_state_directory(self) -> None:
+        """The same where the state directory lies on it: a start that has all writes nothing."""
+        self.agent.stop()
+        self.agent.state_directory = self.inner.mount / "state"
+        # The stamp is on the disk before the first filesystem is frozen, and so before the command.
+        script = f"echo x >{self.inner.mount}/dirty; fsfreeze --freeze {self.outer.mount}"
+        self.agent.configure(
+            LIMIT,
+            filesystem(self.make_disk(), "other", "order = 90")
+            + f'[command:hang]\nfreeze = sh -c "{script}"\norder = 91\n'
+            + filesystem(self.inner, "it", *SHORT, "order = 92"),
+        )
+        self.agent.start()
+        self.assertEqual(self.agent.get("/sync").status, 500)
+        [guard] = [each for each in guards(self.agent) if process_state(each) == "D"]
+        kill(self.agent.pid, guard)
+        self.agent.wait()
+        self.agent.start()
+        self.assertEqual(self.unthawed()[0]["name"], "filesystem:it")
+        self.outer.thaw()
+        eventually(lambda: not self.unthawed(), "nothing is frozen any more")
+        self.assert_let_go(self.inner)
+
 
 class UnmountedTests(DiskTestCase):
     """A filesystem is unmounted lazily while it is frozen: no path leads to it any more."""

@@ -86,6 +86,7 @@ class Held:
         self._counters = [_Counter(each.device) for each in filesystems]
         self._swapped_to = swap_devices()
         self._frozen: list[int] = []
+        self.is_rescue = False
 
     def freeze(self, is_over: "Callable[[], bool]") -> str:
         """Freeze them all, or none.
@@ -104,15 +105,22 @@ class Held:
     def rescue(self) -> None:
         """Count as frozen whatever is: the guard that froze it is no more."""
         self._frozen = list(range(len(self._filesystems)))
+        self.is_rescue = True
 
-    def thaw(self) -> str:
+    def thaw(self, *, prove: bool = False) -> str:
         """Let go of what is frozen, in reverse order, whatever goes wrong.
 
+        :param prove: whether to see first that each is frozen.
         :return: the results.
         """
         results = [_NOT_FROZEN] * len(self._filesystems)
         while self._frozen:
             index = self._frozen.pop()
+            # Refused where it is frozen. A freeze by somebody else that is under way is waited for,
+            # so that the counters show it (fs/super.c, freeze_super, since Linux 6.6).
+            if prove and not _ioctl(self._filesystems[index], FIFREEZE):
+                results[index] = str(_ioctl(self._filesystems[index], FITHAW) or errno.EINVAL)
+                continue
             was_written = self._counters[index].has_changed()
             number = _ioctl(self._filesystems[index], FITHAW)
             results[index] = "w" if was_written and not number else str(number)
@@ -209,17 +217,19 @@ def pass_on(filesystems: "list[Mounted]") -> None:
     """Give the agent a descriptor of each filesystem, with which it can thaw in this guard's place.
 
     :param filesystems: the filesystems.
+    :raises RefusedError: where the agent does not take them: it has ended, or needs this guard no
+        more.
     """
     agent = _socket.socket(fileno=os.dup(DESCRIPTORS))
     numbers = [each.descriptor for each in filesystems]
-    for start in range(0, len(numbers), _MOST_PASSED):
-        passed = array.array("i", numbers[start : start + _MOST_PASSED])
-        try:
+    try:
+        for start in range(0, len(numbers), _MOST_PASSED):
+            passed = array.array("i", numbers[start : start + _MOST_PASSED])
             agent.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
-        except BrokenPipeError:
-            # The window has been broken off; the end of the orders tells as well.
-            break
-    agent.close()
+    except OSError as error:
+        raise RefusedError(f"the agent takes no descriptors: {error}") from error
+    finally:
+        agent.close()
 
 
 def prepare(number: int, rest: str) -> Held:
@@ -228,7 +238,7 @@ def prepare(number: int, rest: str) -> Held:
     :param number: the number of the order.
     :param rest: the targets.
     :return: the filesystems.
-    :raises RefusedError: where one cannot be opened, or is frozen already.
+    :raises RefusedError: where one cannot be opened, is frozen already, or cannot be passed on.
     """
     targets = rest.split()
     opened = [open_target(target) for target in targets]
@@ -285,4 +295,4 @@ def main() -> None:
     try:
         number = obey(orders, held)
     finally:
-        say(f"{number} thawed {held.thaw()}")
+        say(f"{number} thawed {held.thaw(prove=number > 0 and not held.is_rescue)}")

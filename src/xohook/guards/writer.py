@@ -33,16 +33,16 @@ NUMBER)``. Each is answered with ``(NUMBER, PROBLEM)``, where an empty text mean
 """
 
 import errno
-import marshal
 import os
 import re
 import select
 import signal
 import stat
-import struct
 import sys
-from contextlib import suppress
 from pathlib import Path
+
+from xohook.guards.frames import agent_is_there, answer, take_frames
+from xohook.guards.stamping import Stamp
 
 ROTATE_AT = 1_000_000
 """Bytes of a log file from which on it is rotated: what twistd's own log files have
@@ -54,46 +54,7 @@ TRY_AGAIN_AFTER = 1000
 RAW = 3
 """The descriptor of the pipe with what the agent writes to its standard output and error."""
 
-_LENGTH = struct.Struct("!I")
-
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def frame(*values: "str | int | bytes") -> bytes:
-    """Make a frame: four bytes with its length, and the values in the format of :mod:`marshal`.
-
-    :param values: the values.
-    :return: the frame.
-    """
-    data = marshal.dumps(values)
-    return _LENGTH.pack(len(data)) + data
-
-
-def take_frames(pending: bytearray) -> "list[tuple[str | int | bytes, ...]]":
-    """Take the whole frames from what has come.
-
-    :param pending: what has come; the frames are removed from it.
-    :return: the values of each.
-    """
-    found = []
-    while len(pending) >= _LENGTH.size:
-        end = _LENGTH.size + _LENGTH.unpack_from(pending)[0]
-        if len(pending) < end:
-            break
-        found.append(marshal.loads(pending[_LENGTH.size : end]))  # noqa: S302 - from the agent.
-        del pending[:end]
-    return found
-
-
-def agent_is_there(wait: int = 0) -> bool:
-    """Tell whether the agent still is.
-
-    :param wait: milliseconds to wait for its end.
-    :return: whether its end of the socket is open.
-    """
-    watch = select.poll()
-    watch.register(0, select.POLLRDHUP)
-    return not watch.poll(wait)
 
 
 class Output:
@@ -260,91 +221,6 @@ class Log:
         for descriptor in (1, 2):
             os.dup2(null, descriptor)
         os.close(null)
-
-
-class Stamp:
-    """The stamp.
-
-    :param path: its absolute path.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-
-    def obey(self, word: str, *values: "str | int | bytes") -> None:
-        """Carry out an order, and say how it went.
-
-        :param word: what to do.
-        :param values: the order's number, and what it needs.
-        """
-        number, *rest = values
-        try:
-            if word == "press":
-                for data in rest:
-                    self._press(bytes(data))  # type: ignore[arg-type] # It is bytes.
-            else:
-                self._lift()
-        except OSError as error:
-            answer(int(number), error.strerror or str(error))
-        else:
-            answer(int(number), "")
-
-    def watch(self, watch: select.poll) -> None:
-        """Have nothing else watched."""
-
-    def pass_on(self) -> None:
-        """Pass on nothing."""
-
-    def _press(self, data: bytes) -> None:
-        try:
-            self._write(data)
-            if not agent_is_there():
-                # This was stuck, and the agent has ended meanwhile: its window is over.
-                return
-            self._draft.rename(self._path)
-        finally:
-            with suppress(FileNotFoundError):
-                self._draft.unlink()
-        self._sync_directory()
-
-    def _write(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        draft = os.open(self._draft, flags, 0o600)
-        try:
-            owner = self._path.parent.stat()
-            if os.geteuid() == 0 and owner.st_uid != 0:
-                # An agent that runs as the directory's owner has to read it.
-                os.fchown(draft, owner.st_uid, owner.st_gid)
-            while data:
-                data = data[os.write(draft, data) :]
-            os.fsync(draft)
-        finally:
-            os.close(draft)
-
-    def _lift(self) -> None:
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        self._sync_directory()
-
-    def _sync_directory(self) -> None:
-        opened = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def answer(number: int, problem: str) -> None:
-    """Answer the agent, if it is still there.
-
-    :param number: the number of the order.
-    :param problem: what went wrong; empty where nothing did.
-    """
-    try:
-        os.write(0, frame(number, problem))
-    except OSError:
-        return
 
 
 def serve(task: "Log | Stamp") -> None:

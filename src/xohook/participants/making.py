@@ -9,6 +9,7 @@ from xohook.errors import RecordError
 from xohook.participants import Participant
 from xohook.participants.command import Command
 from xohook.participants.filesystem import Filesystem
+from xohook.participants.programs import Surroundings
 from xohook.participants.scripts import Scripts
 from xohook.participants.session import Session
 from xohook.process import IProcessReactor
@@ -68,20 +69,30 @@ def _is_any(_: object) -> bool:
     return True
 
 
-def make(reactor: IProcessReactor, settings: ParticipantSettings) -> Participant:
-    """Make a participant.
+def make(
+    reactor: IProcessReactor, settings: ParticipantSettings, login: tuple[str, str]
+) -> Participant:
+    """Make a participant; nobody is looked up.
 
     :param reactor: the clock and the source of processes.
     :param settings: its section of the configuration.
+    :param login: the name and the home of the agent's own user.
     :return: the participant.
     """
-    if isinstance(settings, CommandSettings):
-        return Command(reactor, settings)
     if isinstance(settings, FilesystemSettings):
         return Filesystem(reactor, settings)
+    account = settings.account
+    surroundings = Surroundings(
+        account,
+        settings.directory,
+        settings.environment,
+        login if account is None else (account.name, account.home),
+    )
+    if isinstance(settings, CommandSettings):
+        return Command(reactor, settings, surroundings)
     if isinstance(settings, ScriptsSettings):
-        return Scripts(reactor, settings)
-    return Session(reactor, settings)
+        return Scripts(reactor, settings, surroundings=surroundings)
+    return Session(reactor, settings, surroundings=surroundings)
 
 
 def revive(reactor: IProcessReactor, entry: Entry) -> Participant:
