@@ -12,6 +12,7 @@ from contextlib import suppress
 from xohook.client import Freeze, Thaw
 from xohook.durations import format_duration
 from xohook.errors import XohookError
+from xohook.guards.launch import EXIT_CANNOT_RUN
 from xohook.participants import Phase
 from xohook.participants.programs import Surroundings
 from xohook.process import GIVE_UP_AFTER, KILL_AFTER, OUTPUT_KEPT, Ended
@@ -93,7 +94,7 @@ async def _run(
         _read(reading, output)
     except OSError as error:
         reason = f"{arguments[0]}: {error.strerror}"
-        return Ended(status=None, signal=None, output=b"", dropped=0, unrunnable=reason)
+        return Ended(EXIT_CANNOT_RUN, signal=None, output=b"", dropped=0, unrunnable=reason)
     finally:
         loop.remove_reader(reading)
         os.close(reading)
