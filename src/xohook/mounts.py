@@ -201,16 +201,14 @@ def reachable(device: str, mounts: Sequence[Mount]) -> Mount | None:
     """
     tree = _Tree(mounts)
     found = (each for each in mounts if each.device == device and tree.hider(each) is None)
-    # A whole directory tree rather than a part of one, which may be a single file.
     return min(found, key=lambda each: each.root != "/", default=None)
 
 
 def hiding(mount: Mount, hider: Mount) -> str:
-    """Say that a mount is hidden, and what to do.
+    """Say in one line that a mount is hidden, and what to do.
 
     :param mount: the mount.
     :param hider: the one that hides it.
-    :return: one line.
     """
     point = printable(str(mount.point))
     return (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.agent import COMMAND, Agent
+from tests.integration.control_client import ControlClient
 from tests.integration.hook_client import PATIENCE, Connection
 from tests.integration.programs import Programs
 
@@ -62,3 +65,23 @@ class AskedTestCase(SynchronousTestCase):
         self.addCleanup(connection.close)
         connection.start("GET", target, agent.credentials)
         return connection
+
+
+class OwingTestCase(AskedTestCase):
+    """An agent that owes thaws after its windows."""
+
+    agent: Agent
+
+    def unthawed(self) -> list[dict[str, Any]]:
+        """Ask the agent what may be frozen."""
+        with ControlClient(self.agent.control) as client:
+            found: list[dict[str, Any]] = client.call("status")["unthawed"]
+            return found
+
+    def record(self) -> list[dict[str, Any]]:
+        """Read what the record says of it."""
+        path = self.agent.runtime_directory / "record.json"
+        if not path.exists():
+            return []
+        entries: list[dict[str, Any]] = json.loads(path.read_text())["entries"]
+        return entries

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from tests import needs
 from tests.integration.agent import Agent, eventually
-from tests.integration.asking import AskedTestCase
-from tests.integration.control_client import ControlClient
+from tests.integration.asking import OwingTestCase
 from tests.integration.programs import Programs
 from xohook.pids import start_time
 
@@ -23,7 +20,7 @@ PLENTY = 4096
 """Open files that the agent may have when it is not short of them."""
 
 
-class OwedTestCase(AskedTestCase):
+class OwedTestCase(OwingTestCase):
     """Asks the agent and the record what is owed."""
 
     agent: Agent
@@ -37,20 +34,6 @@ class OwedTestCase(AskedTestCase):
         self.programs = Programs(directory / "programs")
         self.programs.directory.chmod(0o777)
         (self.programs.directory / "journal").chmod(0o666)
-
-    def unthawed(self) -> list[dict[str, Any]]:
-        """Ask the agent what may be frozen."""
-        with ControlClient(self.agent.control) as client:
-            found: list[dict[str, Any]] = client.call("status")["unthawed"]
-            return found
-
-    def record(self) -> list[dict[str, Any]]:
-        """Read what the record says."""
-        path = self.agent.runtime_directory / "record.json"
-        if not path.exists():
-            return []
-        entries: list[dict[str, Any]] = json.loads(path.read_text())["entries"]
-        return entries
 
     def thaws(self) -> list[str]:
         """Return the thaws that were run, in order."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from tests.integration.agent import Agent, eventually
-from tests.integration.asking import AskedTestCase
-from tests.integration.control_client import ControlClient
+from tests.integration.asking import OwingTestCase
 from tests.integration.disks import Disk, DiskTestCase, make_image, run
 from tests.integration.holds import filesystem, guards, kill
 from xohook.pids import process_state
@@ -19,7 +16,7 @@ LIMIT = "hold_limit = 10m\n"
 SHORT = ("freeze_timeout = 1s", "thaw_timeout = 1s")
 
 
-class LateFreezeTests(AskedTestCase, DiskTestCase):
+class LateFreezeTests(OwingTestCase, DiskTestCase):
     """A freeze outlasts all of its timeouts, because the disk below does not answer.
 
     The filesystem's image lies on another filesystem, which is frozen: nothing can be flushed
@@ -44,20 +41,6 @@ class LateFreezeTests(AskedTestCase, DiskTestCase):
         [guard] = guards(self.agent)
         self.assertEqual(process_state(guard), "D")
         return guard
-
-    def unthawed(self) -> list[dict[str, Any]]:
-        """Ask the agent what may be frozen."""
-        with ControlClient(self.agent.control) as client:
-            found: list[dict[str, Any]] = client.call("status")["unthawed"]
-            return found
-
-    def record(self) -> list[dict[str, Any]]:
-        """Read what the record has of it."""
-        path = self.agent.runtime_directory / "record.json"
-        if not path.exists():
-            return []
-        entries: list[dict[str, Any]] = json.loads(path.read_text())["entries"]
-        return entries
 
     def assert_good_again(self) -> None:
         """See that all of it is over, and that the next window is good."""
