@@ -34,6 +34,10 @@ class Lock:
         # Short enough to be written at once, and a file of zeros or of an old version names nobody.
         os.pwrite(self._descriptor, f"{pid} {start_time(pid)}\n".ljust(32).encode(), 0)
 
+    def let_look(self) -> None:
+        """Let others look at the file."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+
 
 def lock(directory: Path) -> Lock:
     """Keep a runtime directory to this process, and to its children by fork, until all have ended.
@@ -54,7 +58,6 @@ def lock(directory: Path) -> Lock:
             time.sleep(0.01)
     except OSError as error:
         raise StartError(f"cannot lock {path}: {error.strerror}") from error
-    taken.sign()
     return taken
 
 
@@ -94,9 +97,11 @@ def _try(path: Path) -> Lock | None:
         except BlockingIOError:
             _refuse_living(opened, path)
             return Lock(_replace(path))
-        taken, opened = opened, -1
-        fcntl.lockf(taken, fcntl.LOCK_UN)
-        return Lock(taken)
+        taken, opened = Lock(opened), -1
+        # Before others look: they would take it from whoever had signed it before and is dead.
+        taken.sign()
+        taken.let_look()
+        return taken
     except BlockingIOError:
         return None
     finally:

@@ -90,6 +90,7 @@ class OpenListenersTests(TestCase):
     def setUp(self) -> None:
         now = datetime.now(timezone.utc)
         directory = Path(self.mktemp())
+        directory.mkdir()
         self.tls = ServerTLS(make("web01", now=now).pair, Path("cert.pem"))
         self.socket_path = directory / "socket"
 
