@@ -71,8 +71,6 @@ class Options(usage.Options):
             # By the process's number, which changes when twistd goes into the background.
             self.inherited = systemd.inherited(os.environ, os.getpid())
             self.found = _recover(self.path)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _stop)
 
 
 class Started(MultiService):
@@ -130,7 +128,10 @@ def makeService(options: Options) -> Started:
             options.inherited,
             os.environ,
         )
-        return Started(options, agent)
+        started = Started(options, agent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    return started
 
 
 def main() -> Any:
