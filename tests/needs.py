@@ -51,7 +51,7 @@ PACKAGES = {
 }
 """The package of Debian 12 and 13 that brings each program that a test asks for."""
 
-USERS = {"mysql": "mariadb-server", "postgres": "postgresql"}
+USERS = {"mysql": "mariadb-server", "nobody": "base-passwd", "postgres": "postgresql"}
 """The package of Debian 12 and 13 that makes each user that a test asks for."""
 
 _wanted: set[str] = set()

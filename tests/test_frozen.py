@@ -106,11 +106,18 @@ class RefuseFrozenTests(SynchronousTestCase):
     def test_filesystem(self) -> None:
         """A filesystem participant is refused likewise."""
         directory = Path(self.mktemp()).absolute()
-        freezer = filesystem(directory.parent)
+        mount = mounts.mount_of(directory, mounts.table())
+        assert mount is not None
+        freezer = filesystem(mount.point)
         error = self.assertRaises(
             StartError, frozen.refuse_frozen, "runtime_directory", directory, [freezer]
         )
         self.assertIn("[filesystem:disk] freezes", str(error))
+
+    def test_not_mounted(self) -> None:
+        """A filesystem that is not mounted is not frozen, and neither is the one around it."""
+        directory = Path(self.mktemp()).absolute()
+        frozen.refuse_frozen("runtime_directory", directory, [filesystem(directory.parent)])
 
     def test_elsewhere(self) -> None:
         """Another filesystem may be frozen, and one that is not there."""

@@ -251,7 +251,9 @@ class StateTests(FrozenTestCase):
             self.assertTrue(self.stamp.exists())
             self.assertLess(self.end(agent), ENDS)
         self.disk.thaw()
-        eventually(lambda: not list(self.stamp.parent.glob("*stamp*")), "the stamp is removed", 10)
+        eventually(
+            lambda: not list(self.stamp.parent.glob("*stamp.json*")), "the stamp is removed", 10
+        )
 
     def test_killed(self) -> None:
         """A stamp that was stuck when the agent was killed does not appear afterwards."""
@@ -264,7 +266,7 @@ class StateTests(FrozenTestCase):
             self.end(agent, signal.SIGKILL)
         self.disk.thaw()
         eventually(lambda: not Path(f"/proc/{writer}").exists(), "the writer has ended")
-        self.assertEqual([each.name for each in self.stamp.parent.glob("*stamp*")], [])
+        self.assertEqual([each.name for each in self.stamp.parent.glob("*stamp.json*")], [])
 
     def test_restart(self) -> None:
         """An agent starts, and answers, while its state directory is frozen."""
