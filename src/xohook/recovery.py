@@ -89,7 +89,8 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
         _log.error("{error}; it is removed, and no /post-sync is expected", error=error)
         record.write(State(entries=unthawed))
     if not unthawed:
-        _lift(stamp, is_known=impression is not None, may_come=state.window is not None)
+        # The earlier agent's writer may put one in place after the record was read.
+        _lift(stamp, is_known=impression is not None, may_come=stamp.path.parent.exists())
     return Recovered(strays, problems, unthawed)
 
 
@@ -98,8 +99,7 @@ def _lift(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
 
     :param stamp: the stamp.
     :param is_known: whether it was read.
-    :param may_come: whether a window was open: the earlier agent's writer may still be about to put
-        a stamp in place, when its disk answers.
+    :param may_come: whether the earlier agent's writer may still be about to put a stamp in place.
     :raises RecordError: where a stamp that was read cannot be removed.
     """
     try:
