@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -129,9 +130,17 @@ class ShortageTests(OwedTestCase):
 class ShortStartTests(OwedTestCase):
     """The user of a thaw's program may have no more processes when the agent starts."""
 
+    def have_a_process(self, user: str) -> None:
+        """Have the user run one: the kernel lets a user who runs none begin, whatever the limit."""
+        arguments = [needs.program("sleep"), "infinity"]
+        process = subprocess.Popen(arguments, user=needs.user(user).pw_uid)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+
     def test_restart(self) -> None:
         """A start that cannot run the thaw leaves it owed, and the agent runs it later."""
         self.open_programs()
+        self.have_a_process("nobody")
         section = self.programs.command("a", user="nobody")
         self.agent = agent = self.agent_with(section)
         self.assertEqual(agent.get("/sync").status, 200)
