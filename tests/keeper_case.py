@@ -1,0 +1,63 @@
+"""A keeper whose participants and clock are in the test's hands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.acting import Actor
+from tests.pressing import writer_of
+from xohook.answers import Answer, Requester
+from xohook.disk import Disk
+from xohook.keeper import Keeper
+from xohook.logs import WaitingLog
+from xohook.process import IProcessReactor
+from xohook.record import Record
+from xohook.stamp import Stamp
+from xohook.strays import Strays
+from xohook.work import Limits
+
+
+class KeeperTestCase(SynchronousTestCase):
+    """A keeper whose participants the test moves."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.stage: list[str] = []
+        self.answers: list[Answer] = []
+        self.apps: list[Actor] = []
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.record = Record(self.directory)
+        self.state_directory = Path(self.mktemp())
+        self.state_directory.mkdir()
+
+    def keep(self, *actors: Actor) -> Keeper:
+        reactor = cast(IProcessReactor, self.clock)
+        stamp = Stamp(self.state_directory)
+        disk = Disk(self.clock, stamp, WaitingLog(), writer_of(stamp.path))
+        return Keeper(
+            reactor, self.record, Strays(), Limits(50.0, 120.0), actors, self.taking_part, disk
+        )
+
+    def taking_part(self) -> list[Actor]:
+        return list(self.apps)
+
+    def actor(self, name: str, order: int = 40, *, holds: bool = True) -> Actor:
+        return Actor(name, self.stage, order, holds=holds)
+
+    def stilling(self, name: str, order: int = 90) -> Actor:
+        """Make one that is prepared first, and then stills the disk."""
+        actor = Actor(name, self.stage, order, stills=True)
+        actor.need_preparing()
+        return actor
+
+    def requester(self) -> Requester:
+        return Requester("192.0.2.1", self.answers.append)
+
+    @property
+    def statuses(self) -> list[int]:
+        return [answer.status for answer in self.answers]
