@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.test_config import PROJECT, FilesTestCase
+from tests.config_case import PROJECT, FilesTestCase
 from xohook import identities
 from xohook.kinds import KINDS
 from xohook.settings import AppSettings, FilesystemSettings, ScriptsSettings, SessionSettings
