@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.agent import Agent, eventually
+from tests.integration.control_case import ControlTestCase
 from tests.integration.control_client import CallFailedError, ControlClient
 from tests.integration.hook_client import Answer, Connection
 from tests.integration.programs import Programs
-from tests.integration.test_control import ControlTestCase
 
 
 class WindowTestCase(ControlTestCase):

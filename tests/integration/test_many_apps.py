@@ -7,9 +7,9 @@ import select
 from typing import Any
 
 from tests.integration.agent import Agent
+from tests.integration.control_case import ControlTestCase
 from tests.integration.control_client import ControlClient
 from tests.integration.hook_client import PATIENCE
-from tests.integration.test_control import ControlTestCase
 from tests.integration.test_hostile import file_limit
 
 
