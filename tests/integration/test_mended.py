@@ -14,7 +14,7 @@ from tests.integration.agent import Agent, accepts, eventually
 from tests.integration.control_client import CallFailedError, ControlClient
 from tests.integration.disks import DiskTestCase
 from tests.integration.holds import filesystem, guards, kill
-from tests.integration.test_lifecycle import LifeTestCase
+from tests.integration.lifecycle_case import LifeTestCase
 from tests.integration.test_recovery import KilledTestCase
 
 
