@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from xohook.participants import Phase, Unthawed
+from xohook.participants import Operation, Unthawed
 
 
 class Actor:
@@ -39,9 +39,9 @@ class Actor:
         self.holds = holds
         self.stills = stills
         self.unthawed: Unthawed | None = None
-        self.prepare: Callable[[Phase], Deferred[None]] | None = None
+        self.prepare: Callable[[Operation], Deferred[None]] | None = None
         self.until = 0.0
-        self.phases: list[Phase] = []
+        self.operations: list[Operation] = []
         self.quiet: Deferred[None] | None = None
         self._stage = stage
         self._under_way: Deferred[bytes] = Deferred()
@@ -49,22 +49,22 @@ class Actor:
     def need_preparing(self) -> None:
         """Have something to do before the first freeze, which waits for the test as well."""
 
-        def prepare(phase: Phase) -> Deferred[None]:
-            return self._begin(f"prepare {self.name}", phase).addCallback(lambda _: None)
+        def prepare(operation: Operation) -> Deferred[None]:
+            return self._begin(f"prepare {self.name}", operation).addCallback(lambda _: None)
 
         self.prepare = prepare
 
-    def freeze(self, phase: Phase) -> Deferred[bytes]:
+    def freeze(self, operation: Operation) -> Deferred[bytes]:
         """Note it and wait for the test."""
-        return self._begin(f"freeze {self.name}", phase)
+        return self._begin(f"freeze {self.name}", operation)
 
     def extend(self, until: float) -> None:
         """Keep the time until which it is to hold."""
         self.until = until
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
+    def thaw(self, operation: Operation) -> Deferred[bytes]:
         """Note it and wait for the test."""
-        return self._begin(f"thaw {self.name} {phase.outcome}", phase)
+        return self._begin(f"thaw {self.name} {operation.outcome}", operation)
 
     def tail(self) -> bytes:
         """Have said something before being broken off."""
@@ -79,7 +79,7 @@ class Actor:
             self.quiet.addCallback(result.callback)
         return result
 
-    def owed(self) -> Mapping[str, Any]:
+    def recovery_data(self) -> Mapping[str, Any]:
         """Tell something to find in the record."""
         return {"name": self.name}
 
@@ -97,10 +97,10 @@ class Actor:
         """
         self._under_way.errback(error)
 
-    def _begin(self, what: str, phase: Phase) -> Deferred[bytes]:
-        self.phases.append(phase)
+    def _begin(self, what: str, operation: Operation) -> Deferred[bytes]:
+        self.operations.append(operation)
         self._stage.append(what)
-        phase.note({"pid": len(self.phases), "started": 2})
+        operation.persist({"pid": len(self.operations), "started": 2})
         self._under_way = Deferred(lambda _: self._stage.append(f"{what} cancelled"))
         return self._under_way
 

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xohook.errors import ParticipantError
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.app import HEAD_START, App, absent
 
 UNTIL = 170.5
@@ -44,15 +44,15 @@ class AppTestCase(SynchronousTestCase):
         self.app = App(self.clock, "orders", self.remote)
         self.let_go: list[str] = []
 
-    def phase(self, outcome: str = "", until: float = UNTIL) -> Phase:
+    def operation(self, outcome: str = "", until: float = UNTIL) -> Operation:
         def note(process: Mapping[str, Any]) -> None:
             raise AssertionError("an app has no process")
 
-        return Phase("w1", 30.0, outcome, note, until, self.let_go.append)
+        return Operation("w1", 30.0, outcome, note, until, self.let_go.append)
 
     def frozen(self) -> None:
         """Freeze it."""
-        freeze = self.app.freeze(self.phase())
+        freeze = self.app.freeze(self.operation())
         self.remote.call_made.callback({})
         self.assertEqual(self.successResultOf(freeze), b"")
 
@@ -63,7 +63,7 @@ class FreezeTests(AppTestCase):
     def test_asked(self) -> None:
         """It hears its name, the window, its timeout, and how long from now it is to hold."""
         self.clock.advance(10)
-        self.app.freeze(self.phase())
+        self.app.freeze(self.operation())
         params = {"name": "orders", "window": "w1", "timeout": 30.0, "hold": 160.5}
         self.assertEqual(self.remote.asked, [("freeze", params)])
 
@@ -71,13 +71,13 @@ class FreezeTests(AppTestCase):
         """Whatever it says that is not an error means that it is frozen."""
         values: list[Any] = [None, {}, "no", False, [1]]
         for value in values:
-            freeze = self.app.freeze(self.phase())
+            freeze = self.app.freeze(self.operation())
             self.remote.call_made.callback(value)
             self.assertEqual(self.successResultOf(freeze), b"")
 
     def test_error(self) -> None:
         """An error is a failed freeze; it does not hold, and lets go of nothing later."""
-        freeze = self.app.freeze(self.phase())
+        freeze = self.app.freeze(self.operation())
         self.remote.call_made.errback(ParticipantError("busy"))
         self.assertEqual(str(self.failureResultOf(freeze, ParticipantError).value), "busy")
         self.app.end()
@@ -85,7 +85,7 @@ class FreezeTests(AppTestCase):
 
     def test_end_while_freezing(self) -> None:
         """The end of its connection before its answer lets go of nothing: it did not hold yet."""
-        self.app.freeze(self.phase())
+        self.app.freeze(self.operation())
         self.app.end()
         self.assertEqual(self.let_go, [])
 
@@ -114,7 +114,7 @@ class LetGoTests(AppTestCase):
 
     def test_late_answer(self) -> None:
         """One that answers when the hold is as good as over lets go at once."""
-        freeze = self.app.freeze(self.phase(until=1.0))
+        freeze = self.app.freeze(self.operation(until=1.0))
         self.clock.advance(5.0)
         self.remote.call_made.callback({})
         self.successResultOf(freeze)
@@ -135,7 +135,7 @@ class ThawTests(AppTestCase):
     def test_asked(self) -> None:
         """It hears its name, the window and the outcome, and lets go of nothing any more."""
         self.frozen()
-        thaw = self.app.thaw(self.phase("synced"))
+        thaw = self.app.thaw(self.operation("synced"))
         params = {"name": "orders", "window": "w1", "outcome": "synced"}
         self.assertEqual(self.remote.asked[1:], [("thaw", params)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -147,7 +147,7 @@ class ThawTests(AppTestCase):
     def test_error(self) -> None:
         """An error is a failed thaw."""
         self.frozen()
-        thaw = self.app.thaw(self.phase("synced"))
+        thaw = self.app.thaw(self.operation("synced"))
         self.remote.call_made.errback(ParticipantError("stuck"))
         self.assertEqual(str(self.failureResultOf(thaw, ParticipantError).value), "stuck")
 
@@ -156,14 +156,14 @@ class ThawTests(AppTestCase):
         self.frozen()
         self.remote.is_open = False
         self.app.end()
-        self.assertEqual(self.successResultOf(self.app.thaw(self.phase("broken"))), b"")
+        self.assertEqual(self.successResultOf(self.app.thaw(self.operation("broken"))), b"")
         self.assertEqual(len(self.remote.asked), 1)
 
     def test_gone_unnoticed(self) -> None:
         """One that is found gone when it is to thaw may have gone before: it counts as failed."""
         self.frozen()
         self.remote.is_open = False
-        thaw = self.app.thaw(self.phase("synced"))
+        thaw = self.app.thaw(self.operation("synced"))
         self.assertIn("its connection ended", str(self.failureResultOf(thaw).value))
 
     def test_expired_unnoticed(self) -> None:
@@ -171,7 +171,7 @@ class ThawTests(AppTestCase):
         self.frozen()
         # Time passes, and nothing is called.
         self.clock.rightNow += UNTIL
-        thaw = self.app.thaw(self.phase("synced"))
+        thaw = self.app.thaw(self.operation("synced"))
         self.remote.call_made.callback({})
         self.assertIn("for as long as it was told", str(self.failureResultOf(thaw).value))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -181,16 +181,16 @@ class ThawTests(AppTestCase):
         self.app.abort = False
         self.frozen()
         self.clock.rightNow += UNTIL
-        thaw = self.app.thaw(self.phase("synced"))
+        thaw = self.app.thaw(self.operation("synced"))
         self.remote.call_made.callback({})
         self.assertEqual(self.successResultOf(thaw), b"")
 
     def test_never_frozen(self) -> None:
         """One whose freeze failed is told to thaw all the same."""
-        freeze = self.app.freeze(self.phase())
+        freeze = self.app.freeze(self.operation())
         self.remote.call_made.errback(ParticipantError("busy"))
         self.failureResultOf(freeze, ParticipantError)
-        self.app.thaw(self.phase("failed"))
+        self.app.thaw(self.operation("failed"))
         self.assertEqual([method for method, _ in self.remote.asked], ["freeze", "thaw"])
 
 
@@ -203,7 +203,7 @@ class LapseTests(AppTestCase):
 
     def thawed(self, outcome: str) -> str:
         """Thaw it, and tell what is wrong with that."""
-        thaw = self.app.thaw(self.phase(outcome))
+        thaw = self.app.thaw(self.operation(outcome))
         if self.remote.is_open:
             self.remote.call_made.callback({})
         problems: list[str] = []
@@ -253,7 +253,7 @@ class LapseTests(AppTestCase):
     def gone_in_its_thaw(self) -> Deferred[bytes]:
         """Have its connection end after it was told to thaw, before it has said that it did."""
         self.frozen()
-        thaw = self.app.thaw(self.phase("synced"))
+        thaw = self.app.thaw(self.operation("synced"))
         self.remote.is_open = False
         self.remote.call_made.errback(ParticipantError("its connection ended before it answered"))
         return thaw
@@ -269,7 +269,7 @@ class LapseTests(AppTestCase):
         self.assertEqual(self.successResultOf(self.gone_in_its_thaw()), b"")
         self.remote.is_open = True
         self.frozen()
-        thaw = self.app.thaw(self.phase("synced"))
+        thaw = self.app.thaw(self.operation("synced"))
         self.remote.call_made.errback(ParticipantError("no way"))
         self.assertIn("no way", self.failureResultOf(thaw, ParticipantError).getErrorMessage())
 
@@ -300,7 +300,7 @@ class BesidesTests(AppTestCase):
 
     def test_nothing_to_do(self) -> None:
         """Nothing is owed, printed, or waited for."""
-        self.assertEqual((self.app.owed(), self.app.tail()), ({}, b""))
+        self.assertEqual((self.app.recovery_data(), self.app.tail()), ({}, b""))
         self.assertIsNone(self.successResultOf(self.app.when_quiet()))
         self.assertEqual((self.app.stills, self.app.unthawed), (False, None))
         self.assertIsNone(self.app.prepare)
@@ -312,6 +312,6 @@ class AbsentTests(AppTestCase):
     def test_freeze(self) -> None:
         """Its freeze fails, and says what to do; there is nothing to thaw."""
         app = absent(self.clock, "orders")
-        error = self.failureResultOf(app.freeze(self.phase()), ParticipantError).value
+        error = self.failureResultOf(app.freeze(self.operation()), ParticipantError).value
         self.assertIn("not registered, and required: start the app", str(error))
         self.assertEqual((app.name, app.holds), ("app:orders", False))

@@ -23,8 +23,8 @@ class GuardedTests(KeeperTestCase):
         a = self.actor("a")
         keeper = self.keep(a)
         keeper.sync(self.requester())
-        [phase] = a.phases
-        self.assertEqual(phase.until, 1000.0 + 50.0 + 120.0 + GUARD_GRACE)
+        [operation] = a.operations
+        self.assertEqual(operation.until, 1000.0 + 50.0 + 120.0 + GUARD_GRACE)
         self.clock.advance(10.0)
         a.do()
         self.assertEqual(a.until, 1010.0 + 120.0 + GUARD_GRACE)
@@ -55,7 +55,7 @@ class GuardedTests(KeeperTestCase):
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        a.phases[0].let_go("its guard has ended")
+        a.operations[0].let_go("its guard has ended")
         self.assertEqual(self.stage[1:], ["thaw a broken"])
 
     def test_does_not_matter(self) -> None:
@@ -65,7 +65,7 @@ class GuardedTests(KeeperTestCase):
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        a.phases[0].let_go("its guard has ended")
+        a.operations[0].let_go("its guard has ended")
         self.assertEqual(self.stage, ["freeze a"])
         keeper.post_sync(self.requester())
         a.do()

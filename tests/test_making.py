@@ -8,7 +8,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xohook.errors import RecordError
-from xohook.participants.making import revive
+from xohook.participants.making import from_record
 from xohook.record import Entry
 
 PROGRAM: dict[str, Any] = {"timeout": 5.0, "account": None, "directory": "/", "environment": {}}
@@ -34,7 +34,7 @@ class ReviveTests(SynchronousTestCase):
             ("filesystem:it", FILESYSTEM),
             ("filesystem:it", of_first_release),
         ):
-            self.assertEqual(revive(mock.Mock(), Entry(name, 40, owed, {})).name, name)
+            self.assertEqual(from_record(mock.Mock(), Entry(name, 40, owed, {})).name, name)
 
     def test_wrong(self) -> None:
         """All else is told with the participant's name."""
@@ -56,7 +56,7 @@ class ReviveTests(SynchronousTestCase):
         for change in wrong:
             name, owed = ("scripts:it", SCRIPTS) if "begun" in change else ("command:it", COMMAND)
             entry = Entry(name, 40, {**owed, **change}, {})
-            error = self.assertRaises(RecordError, revive, mock.Mock(), entry)
+            error = self.assertRaises(RecordError, from_record, mock.Mock(), entry)
             self.assertIn(f"entry of {name} cannot be understood", str(error))
 
     def test_wrong_filesystem(self) -> None:
@@ -73,4 +73,4 @@ class ReviveTests(SynchronousTestCase):
         )
         for change in wrong:
             entry = Entry("filesystem:it", 90, {**FILESYSTEM, **change}, {})
-            self.assertRaises(RecordError, revive, mock.Mock(), entry)
+            self.assertRaises(RecordError, from_record, mock.Mock(), entry)

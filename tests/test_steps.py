@@ -61,8 +61,8 @@ class FreezeTests(StepTestCase):
     def test_asked(self) -> None:
         """The participant hears the window, its own timeout, and no outcome."""
         self.freeze()
-        [phase] = self.actor.phases
-        self.assertEqual((phase.window, phase.timeout, phase.outcome), ("w1", 30.0, ""))
+        [operation] = self.actor.operations
+        self.assertEqual((operation.window, operation.timeout, operation.outcome), ("w1", 30.0, ""))
 
     def test_fails(self) -> None:
         """A failure is kept with its output, and ends the window."""
@@ -171,9 +171,9 @@ class PrepareTests(StepTestCase):
     def test_told(self) -> None:
         """It hears until when a guard holds, and how to tell that it has let go."""
         self.prepare()
-        [phase] = self.actor.phases
-        self.assertEqual((phase.window, phase.until), ("w1", 9.0))
-        phase.let_go("its guard has ended")
+        [operation] = self.actor.operations
+        self.assertEqual((operation.window, operation.until), ("w1", 9.0))
+        operation.let_go("its guard has ended")
         self.assertEqual(self.stage[-1], "its guard has ended")
 
     def test_fails(self) -> None:
@@ -226,7 +226,7 @@ class ThawTests(StepTestCase):
         self.successResultOf(thaw)
         self.assertEqual((self.step.phase, self.step.thaw_problem), ("thawed", ""))
         self.assertEqual(
-            (self.actor.phases[0].outcome, self.actor.phases[0].timeout), ("synced", 20.0)
+            (self.actor.operations[0].outcome, self.actor.operations[0].timeout), ("synced", 20.0)
         )
 
     def test_fails(self) -> None:
@@ -320,7 +320,7 @@ class RecordTests(StepTestCase):
 
     def test_nothing_owed(self) -> None:
         """A participant that owes nothing and runs no process never has it written."""
-        self.patch(self.actor, "owed", dict)
+        self.patch(self.actor, "recovery_data", dict)
         self.step.write = lambda: self.stage.append("record")
         freeze = self.freeze()
         self.assertEqual(self.stage, ["freeze a", "record"])

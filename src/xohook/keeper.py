@@ -19,7 +19,7 @@ from xohook.disk import Disk
 from xohook.errors import RecordError
 from xohook.ordering import NotFrozenError, Order
 from xohook.participants import Participant
-from xohook.participants.making import revive
+from xohook.participants.making import from_record
 from xohook.process import IProcessReactor
 from xohook.record import Entry, Record, State
 from xohook.sight import Sight, Watcher
@@ -186,7 +186,7 @@ class Keeper:
         :raises RecordError: where one cannot be understood.
         """
         for entry in entries:
-            unthawed = revive(self._reactor, entry).unthawed
+            unthawed = from_record(self._reactor, entry).unthawed
             if unthawed is not None:
                 self._unthawed.add(unthawed, entry)
 

@@ -51,20 +51,44 @@ class Entry:
     """A participant that something may have to be done for.
 
     :param name: its name.
-    :param order: its place.
-    :param owed: what the next start needs to thaw it, as the participant told it.
-    :param process: the process of the phase that is under way: ``pid`` and ``started``, or empty.
+    :param order: its ``order``; lower ones freeze first.
+    :param recovery_data: what the next start needs to thaw it; ``owed`` in files.
+    :param process: the process of the operation that is under way: ``pid`` and ``started``, or
+        empty.
     """
 
     name: str = attrs.field(validator=instance_of(str))
     order: int = attrs.field(validator=instance_of(int))
-    owed: Mapping[str, Any] = attrs.field(validator=instance_of(dict))
+    recovery_data: Mapping[str, Any] = attrs.field(validator=instance_of(dict))
     process: Mapping[str, Any] = attrs.field(validator=_names_a_process)
 
     @property
     def is_owed(self) -> bool:
         """Whether the next start has something to do for it."""
-        return bool(self.owed or self.process)
+        return bool(self.recovery_data or self.process)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Entry:
+        """Make an entry of what a file has for it.
+
+        :param values: its values, by their keys.
+        :return: the entry.
+        :raises KeyError: where one is missing; :exc:`TypeError` or :exc:`ValueError` where one is
+            wrong.
+        """
+        return cls(recovery_data=values.pop("owed"), **values)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a file has for it.
+
+        :return: its values, by their keys.
+        """
+        return {
+            "name": self.name,
+            "order": self.order,
+            "owed": self.recovery_data,
+            "process": self.process,
+        }
 
 
 def _as_tuple(sources: Sequence[str]) -> tuple[str, ...]:
@@ -142,15 +166,21 @@ class Record:
             ) from error
 
     def _encode(self, state: State) -> bytes:
-        values = {"version": VERSION, "boot_id": self._boot_id, **attrs.asdict(state)}
-        return stored.encode(values)
+        return stored.encode(
+            {
+                "version": VERSION,
+                "boot_id": self._boot_id,
+                **attrs.asdict(state),
+                "entries": [entry.as_json() for entry in state.entries],
+            }
+        )
 
     def _decode(self, data: bytes) -> State:
         values = stored.decode(data)
         if values.pop("version") != VERSION:
             raise ValueError("another version")
         is_this_boot = values.pop("boot_id") == self._boot_id
-        entries = tuple(Entry(**entry) for entry in values.pop("entries"))
+        entries = tuple(Entry.from_json(entry) for entry in values.pop("entries"))
         strays = tuple(Stray(**stray) for stray in values.pop("strays"))
         if not is_this_boot:
             # Processes and monotonic times are those of a boot; requesters have long gone on.

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from xohook.answers import Outcome
 from xohook.errors import RecordError, StartError
 from xohook.ordering import groups, place
-from xohook.participants.making import revive
+from xohook.participants.making import from_record
 from xohook.process import IProcessReactor, end_leftover
 from xohook.record import Entry, Record, State, boot_id
 from xohook.stamp import Impression, Stamp, outlives_boot
@@ -186,11 +186,12 @@ class _Debts:
             await DeferredList(thaws)
 
     def _step(self, reactor: IProcessReactor, entry: Entry) -> Step:
-        participant = revive(reactor, entry)
+        participant = from_record(reactor, entry)
 
         def note() -> None:
-            owed, process = participant.owed(), step.process
-            self._left[entry.name] = attrs.evolve(entry, owed=owed, process=process)
+            self._left[entry.name] = attrs.evolve(
+                entry, recovery_data=participant.recovery_data(), process=step.process
+            )
             self._write()
 
         step = Step(

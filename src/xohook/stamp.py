@@ -38,7 +38,7 @@ def outlives_boot(entry: Entry) -> bool:
 
 def _bare(entry: Entry) -> Entry:
     """Name a participant without what its thaw would need: a snapshot need not know it."""
-    return attrs.evolve(entry, owed={}, process={})
+    return attrs.evolve(entry, recovery_data={}, process={})
 
 
 def _names_a_time(_: object, field: object, value: float) -> None:
@@ -84,7 +84,13 @@ class Stamp:
         kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
         impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
         try:
-            return stored.encode({"version": VERSION, **attrs.asdict(impression)})
+            return stored.encode(
+                {
+                    "version": VERSION,
+                    **attrs.asdict(impression),
+                    "at_rest": [entry.as_json() for entry in kept],
+                }
+            )
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 
@@ -123,7 +129,7 @@ class Stamp:
             values = stored.decode(judged.read(self.path, os.geteuid())[0])
             if values.pop("version") != VERSION:
                 raise ValueError("another version")
-            at_rest = tuple(Entry(**entry) for entry in values.pop("at_rest"))
+            at_rest = tuple(Entry.from_json(entry) for entry in values.pop("at_rest"))
             return Impression(at_rest=at_rest, **values)
         except FileNotFoundError:
             return None

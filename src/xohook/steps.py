@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from xohook.durations import format_duration
 from xohook.errors import NotHeldError, ParticipantError, XohookError
-from xohook.participants import Participant, Phase, Unthawed
+from xohook.participants import Operation, Participant, Unthawed
 from xohook.record import Entry
 
 _log = Logger()
@@ -101,8 +101,8 @@ class Step:
         """
         if not (self.process or self.may_hold):
             return None
-        owed = self.participant.owed()
-        return Entry(self.name, self.participant.order, owed, self.process)
+        recovery_data = self.participant.recovery_data()
+        return Entry(self.name, self.participant.order, recovery_data, self.process)
 
     async def freeze(self, terms: Terms) -> None:
         """Freeze the participant.
@@ -110,11 +110,11 @@ class Step:
         :param terms: what the window has agreed on.
         :raises ParticipantError: where it does not freeze in time and that ends the window.
         """
-        phase = self._freeze_phase(terms)
-        act = partial(self.participant.freeze, phase)
+        operation = self._freeze_operation(terms)
+        act = partial(self.participant.freeze, operation)
         await self._come_to_rest(terms, "freezing", "frozen", act)
         if not self.freeze_problem:
-            self._log_done(phase, "frozen")
+            self._log_done(operation, "frozen")
 
     async def prepare(self, terms: Terms) -> None:
         """Prepare the participant, before any is frozen.
@@ -124,8 +124,8 @@ class Step:
         """
         prepare = self.participant.prepare
         if prepare is not None:
-            phase = self._freeze_phase(terms)
-            await self._come_to_rest(terms, "preparing", "prepared", partial(prepare, phase))
+            operation = self._freeze_operation(terms)
+            await self._come_to_rest(terms, "preparing", "prepared", partial(prepare, operation))
 
     async def thaw(self, window: str, outcome: str) -> None:
         """Thaw the participant, if there is anything to thaw; what fails is kept and logged.
@@ -142,8 +142,8 @@ class Step:
         await self.participant.when_quiet()
         self._enter("thawing")
         timeout = self.participant.thaw_timeout
-        phase = Phase(window, timeout, outcome, self._note_if_possible)
-        self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
+        operation = Operation(window, timeout, outcome, self._note_if_possible)
+        self.thaw_problem = await self._do(partial(self.participant.thaw, operation), timeout)
         if self.is_thawed_early and not self.participant.abort:
             # With on_failure = continue it may let go, noticed in the hold or only now.
             _log.warn("{name} let go: {problem}", name=self.name, problem=self.thaw_problem)
@@ -152,7 +152,7 @@ class Step:
         self._leave(done)
         self._note_if_possible({})
         if not self.thaw_problem:
-            self._log_done(phase, done)
+            self._log_done(operation, done)
             return
         _log.error(
             "window {window}: {name} {what}: {problem}",
@@ -169,7 +169,9 @@ class Step:
             # A thaw that failed is the administrator's from now on, and not the next start's.
             self._enter(done)
             return
-        entry = Entry(self.name, self.participant.order, self.participant.owed(), unthawed.process)
+        entry = Entry(
+            self.name, self.participant.order, self.participant.recovery_data(), unthawed.process
+        )
         self._enter("stuck")
 
         def end() -> None:
@@ -179,8 +181,8 @@ class Step:
         unthawed.on_thawed.append(end)
         self.adopt(unthawed, entry)
 
-    def _freeze_phase(self, terms: Terms) -> Phase:
-        return Phase(
+    def _freeze_operation(self, terms: Terms) -> Operation:
+        return Operation(
             terms.window,
             self.participant.freeze_timeout,
             "",
@@ -255,17 +257,17 @@ class Step:
         self.phase = phase
         self.changed(self)
 
-    def _log_done(self, phase: Phase, done: str) -> None:
+    def _log_done(self, operation: Operation, done: str) -> None:
         _log.info(
             "window {window}: {name} {done} in {seconds:.3f} s",
-            window=phase.window,
+            window=operation.window,
             name=self.name,
             done=done,
             seconds=self.seconds,
         )
 
     def _note(self, process: Mapping[str, Any]) -> None:
-        is_in_record = bool(self.process or process or self.participant.owed())
+        is_in_record = bool(self.process or process or self.participant.recovery_data())
         self.process = process
         if is_in_record:
             self.write()

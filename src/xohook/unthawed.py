@@ -85,7 +85,7 @@ class UnthawedSet:
         return tuple(
             attrs.evolve(
                 debt.entry,
-                owed={**debt.entry.owed, **debt.unthawed.recovery_data()},
+                recovery_data={**debt.entry.recovery_data, **debt.unthawed.recovery_data()},
                 process=debt.unthawed.process,
             )
             for debt in self

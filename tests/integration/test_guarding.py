@@ -18,14 +18,14 @@ from tests.integration.footprint import children
 from xohook import guarding
 from xohook.guarding import Guard
 from xohook.guards import session
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.filesystem import Filesystem
 from xohook.settings import FilesystemSettings
 
 reactor = cast(Any, global_reactor)
 
-FREEZE = Phase("w", 600.0, "", lambda _: None, time.monotonic() + 600.0)
-THAW = Phase("w", 600.0, "failed", lambda _: None)
+FREEZE = Operation("w", 600.0, "", lambda _: None, time.monotonic() + 600.0)
+THAW = Operation("w", 600.0, "failed", lambda _: None)
 
 
 class PreparedTests(DiskReactorTestCase):
@@ -88,7 +88,7 @@ class PreparedTests(DiskReactorTestCase):
         """Nor does the next start, by the record of that moment."""
         await self.filesystem.prepare(FREEZE)
         self.disk.freeze()
-        owed = self.filesystem.owed()
+        owed = self.filesystem.recovery_data()
         await self.filesystem.thaw(THAW)
         await Filesystem.from_record(reactor, "filesystem:it", owed).thaw(THAW)
         self.assert_frozen(self.disk)

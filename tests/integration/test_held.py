@@ -23,7 +23,7 @@ from tests.integration.disks import DiskReactorTestCase, make_image
 from tests.integration.footprint import children
 from tests.integration.holds import Lock
 from xohook.errors import ParticipantError
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.filesystem import Filesystem
 from xohook.participants.session import Session
 from xohook.pids import start_time
@@ -41,14 +41,14 @@ class Notes:
     def __init__(self) -> None:
         self.lost: list[str] = []
 
-    def freezing(self) -> Phase:
+    def freezing(self) -> Operation:
         """Ask for a freeze."""
         until = time.monotonic() + LONG
-        return Phase("w", LONG, "", lambda _: None, until, self.lost.append)
+        return Operation("w", LONG, "", lambda _: None, until, self.lost.append)
 
-    def thawing(self) -> Phase:
+    def thawing(self) -> Operation:
         """Ask for a thaw."""
-        return Phase("w", LONG, "synced", lambda _: None)
+        return Operation("w", LONG, "synced", lambda _: None)
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -64,7 +64,7 @@ async def until_quiet() -> None:
 
 
 async def problem(work: Deferred[Any]) -> str:
-    """Tell why a phase failed; empty where it did not."""
+    """Tell why an operation failed; empty where it did not."""
     try:
         await work
     except ParticipantError as error:
@@ -111,7 +111,7 @@ class SessionTests(TestCase):
 
     async def let_go(self, session: Session) -> None:
         """Let go of what a test may have left."""
-        if session.owed()["guard"] is not None:
+        if session.recovery_data()["guard"] is not None:
             await problem(session.thaw(self.notes.thawing()))
         await until_quiet()
 
@@ -182,7 +182,7 @@ class SessionTests(TestCase):
         )
         await self.freeze(session)
         [client] = self.clients(session)
-        os.kill(session.owed()["guard"][0], signal.SIGKILL)
+        os.kill(session.recovery_data()["guard"][0], signal.SIGKILL)
         await until(lambda: self.notes.lost)
         # The client does not read, and so does not notice that its guard has gone.
         self.assertTrue(self.lock.is_held)
@@ -196,9 +196,9 @@ class SessionTests(TestCase):
             f"exec 9<'{self.lock.path}'; flock 9; echo frozen; while :; do sleep 600; done"
         )
         await self.freeze(session)
-        os.kill(session.owed()["guard"][0], signal.SIGSTOP)
-        phase = attrs.evolve(self.notes.thawing(), timeout=1.0)
-        said = await problem(session.thaw(phase))
+        os.kill(session.recovery_data()["guard"][0], signal.SIGSTOP)
+        operation = attrs.evolve(self.notes.thawing(), timeout=1.0)
+        said = await problem(session.thaw(operation))
         self.assertEqual(said, "no word of its thaw; let go in its place")
         self.assertFalse(self.lock.is_held)
 
@@ -244,7 +244,7 @@ class SessionTests(TestCase):
 
     def clients(self, session: Session) -> list[int]:
         """Find the client of a session."""
-        return children(session.owed()["guard"][0])
+        return children(session.recovery_data()["guard"][0])
 
 
 class FilesystemTests(DiskReactorTestCase):
@@ -270,14 +270,16 @@ class FilesystemTests(DiskReactorTestCase):
 
     async def let_go(self, filesystem: Filesystem) -> None:
         """Let go of what a test may have left."""
-        if filesystem.owed()["guard"] is not None:
+        if filesystem.recovery_data()["guard"] is not None:
             await problem(filesystem.thaw(self.notes.thawing()))
         await until_quiet()
 
     async def freeze(self, filesystem: Filesystem) -> str:
         """Freeze; why that failed, if it did."""
-        phase = self.notes.freezing()
-        return await problem(filesystem.prepare(phase)) or await problem(filesystem.freeze(phase))
+        operation = self.notes.freezing()
+        return await problem(filesystem.prepare(operation)) or await problem(
+            filesystem.freeze(operation)
+        )
 
     async def thaw(self, filesystem: Filesystem) -> str:
         """Thaw; why that failed, if it did."""
@@ -317,7 +319,7 @@ class FilesystemTests(DiskReactorTestCase):
         disk = self.make_disk()
         filesystem = self.make(disk.mount)
         await self.freeze(filesystem)
-        os.kill(filesystem.owed()["guard"][0], signal.SIGKILL)
+        os.kill(filesystem.recovery_data()["guard"][0], signal.SIGKILL)
         await until(lambda: self.notes.lost)
         self.assertEqual(self.notes.lost, ["its guard has ended (signal 9)"])
         self.assert_frozen(disk)
@@ -329,7 +331,7 @@ class FilesystemTests(DiskReactorTestCase):
         disk = self.make_disk()
         filesystem = self.make(disk.mount)
         await self.freeze(filesystem)
-        os.kill(filesystem.owed()["guard"][0], signal.SIGSTOP)
+        os.kill(filesystem.recovery_data()["guard"][0], signal.SIGSTOP)
         said = await self.thaw(filesystem)
         self.assertEqual(said, "its guard did not answer; thawed in its place")
         self.assertFalse(disk.is_frozen)
@@ -368,11 +370,11 @@ class FilesystemTests(DiskReactorTestCase):
         inner = self.mount(make_image(outer.mount / "image"), Path(self.mktemp()).resolve())
         subprocess.run(["sh", "-c", 'echo unwritten >"$0"', inner.mount / "dirty"], check=True)
         filesystem = self.make(inner.mount)
-        phase = self.notes.freezing()
-        await filesystem.prepare(phase)
-        guard = filesystem.owed()["guard"][0]
+        operation = self.notes.freezing()
+        await filesystem.prepare(operation)
+        guard = filesystem.recovery_data()["guard"][0]
         outer.freeze()
-        frozen = filesystem.freeze(phase)
+        frozen = filesystem.freeze(operation)
         state = Path(f"/proc/{guard}/stat")
         await until(lambda: state.read_text().rpartition(")")[2].split()[0] == "D")
         frozen.cancel()

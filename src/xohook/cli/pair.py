@@ -13,7 +13,7 @@ from xohook.client import Freeze, Thaw
 from xohook.durations import format_duration
 from xohook.errors import XohookError
 from xohook.guards.launch import EXIT_CANNOT_RUN
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.programs import Surroundings
 from xohook.process import GIVE_UP_AFTER, KILL_AFTER, OUTPUT_KEPT, Ended
 
@@ -54,7 +54,9 @@ class Pair:
         :param freeze: what is asked for.
         :raises ProgramError: where it cannot be run, or ends badly, or not in time.
         """
-        await self._run(self._freeze, "freeze", Phase(freeze.window, freeze.timeout, "", _nothing))
+        await self._run(
+            self._freeze, "freeze", Operation(freeze.window, freeze.timeout, "", _nothing)
+        )
 
     async def thaw(self, thaw: Thaw) -> None:
         """Run the program that thaws, for as long as it takes: ended halfway, it thaws nothing.
@@ -62,13 +64,15 @@ class Pair:
         :param thaw: what is asked for.
         :raises ProgramError: as with :meth:`freeze`.
         """
-        phase = Phase(thaw.window, self._thaw_timeout, thaw.outcome, _nothing)
-        await self._run(self._thaw, "thaw", phase)
+        operation = Operation(thaw.window, self._thaw_timeout, thaw.outcome, _nothing)
+        await self._run(self._thaw, "thaw", operation)
 
-    async def _run(self, arguments: tuple[str, ...] | None, name: str, phase: Phase) -> None:
+    async def _run(
+        self, arguments: tuple[str, ...] | None, name: str, operation: Operation
+    ) -> None:
         if arguments is not None:
-            environment = self._surroundings.environment(name, phase)
-            timeout = phase.timeout if name == "freeze" else None
+            environment = self._surroundings.environment(name, operation)
+            timeout = operation.timeout if name == "freeze" else None
             ended = await _run(arguments, environment, timeout)
             if not ended.is_good:
                 raise ProgramError(ended.describe())

@@ -14,7 +14,7 @@ import attrs
 from xohook import recipes
 from xohook.durations import format_duration
 from xohook.findings import Finding, error, ok
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.programs import Surroundings
 from xohook.process import GIVE_UP_AFTER
 from xohook.recipes import Recipe
@@ -89,7 +89,7 @@ def _run(
 ) -> _Answer:
     surroundings = Surroundings(participant.account, participant.directory, participant.environment)
     account = participant.account
-    phase = Phase(window="check", timeout=_PATIENCE, outcome="", note=lambda _: None)
+    operation = Operation(window="check", timeout=_PATIENCE, outcome="", persist=lambda _: None)
     try:
         # The words are the participant's own, which the agent would run likewise.
         process = subprocess.Popen(  # noqa: S603
@@ -98,7 +98,7 @@ def _run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=surroundings.directory,
-            env=surroundings.environment("freeze", phase),
+            env=surroundings.environment("freeze", operation),
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=account.groups if account else None,

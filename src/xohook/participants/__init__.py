@@ -10,14 +10,14 @@ from twisted.internet.defer import Deferred
 
 
 @attrs.frozen
-class Phase:
+class Operation:
     """One freeze or thaw that a participant is asked for.
 
     :param window: the window's id.
     :param timeout: seconds that it may take; who asks sees to it.
     :param outcome: when thawing, how the window ends; empty when freezing.
-    :param note: writes into the record what the next start needs to find this phase's process;
-        to be called before anything is done.
+    :param persist: writes into the record what the next start needs to find this operation's
+        process; to be called before anything is done.
     :param until: when freezing, the time of the monotonic clock at which a guard lets go, should
         it hear nothing else.
     :param let_go: when freezing, to be called with the reason if the participant lets go before
@@ -27,7 +27,7 @@ class Phase:
     window: str
     timeout: float
     outcome: str
-    note: Callable[[Mapping[str, Any]], None]
+    persist: Callable[[Mapping[str, Any]], None]
     until: float = 0.0
     let_go: Callable[[str], None] = lambda _: None
 
@@ -94,17 +94,17 @@ class Participant(Protocol):
     stills: bool
 
     @property
-    def prepare(self) -> Callable[[Phase], Deferred[None]] | None:
+    def prepare(self) -> Callable[[Operation], Deferred[None]] | None:
         """Does before the first freeze of a window what must not wait for later.
 
         It fires when that is done, and the thaw ends what it started. None where there is nothing
         to do.
         """
 
-    def freeze(self, phase: Phase) -> Deferred[bytes]:
+    def freeze(self, operation: Operation) -> Deferred[bytes]:
         """Come to rest.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires with the end of the output; fails with
             :exc:`~xohook.errors.ParticipantError`; can be cancelled.
         """
@@ -115,10 +115,10 @@ class Participant(Protocol):
         :param until: the time of the monotonic clock at which a guard lets go.
         """
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
+    def thaw(self, operation: Operation) -> Deferred[bytes]:
         """Go on.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: as :meth:`freeze` has it.
         """
 
@@ -127,7 +127,7 @@ class Participant(Protocol):
         """What may be frozen, for all that is known, and is to be thawed; None where nothing is."""
 
     def tail(self) -> bytes:
-        """Tell what came of a phase that was broken off.
+        """Tell what came of an operation that was broken off.
 
         :return: the end of the output so far.
         """
@@ -135,11 +135,11 @@ class Participant(Protocol):
     def when_quiet(self) -> Deferred[None]:
         """Wait for what was broken off.
 
-        :return: fires when nothing of a cancelled phase runs any more, or cannot be waited for.
+        :return: fires when nothing of a cancelled operation runs any more, or cannot be waited for.
         """
 
-    def owed(self) -> Mapping[str, Any]:
-        """Tell what the next start needs to thaw it.
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Return what the next start needs to thaw it.
 
         :return: plain values for the record; none where it thaws without the agent.
         """

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from xohook.answers import Outcome
 from xohook.errors import ParticipantError
-from xohook.participants import Phase
+from xohook.participants import Operation
 
 ORDER = 20
 """The place of an app for which neither it nor the configuration says another."""
@@ -70,12 +70,12 @@ class App:
         self._clock = clock
         self._called = name
         self._remote = remote
-        self._frozen: Phase | None = None
+        self._frozen: Operation | None = None
         self._lapse = ""
         self._end: IDelayedCall | None = None
 
-    def owed(self) -> Mapping[str, Any]:
-        """Tell that nothing is owed: an app thaws itself when its connection ends.
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Return nothing: an app thaws itself when its connection ends.
 
         :return: nothing.
         """
@@ -87,32 +87,32 @@ class App:
         :param until: the time of the monotonic clock.
         """
 
-    def freeze(self, phase: Phase) -> Deferred[bytes]:
+    def freeze(self, operation: Operation) -> Deferred[bytes]:
         """Ask the app to come to rest.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires when the app says that it has; with nothing, for what else it says is its
             own affair.
         """
-        hold = round(phase.until - self._clock.seconds(), 3)
-        params = {"window": phase.window, "timeout": phase.timeout, "hold": hold}
+        hold = round(operation.until - self._clock.seconds(), 3)
+        params = {"window": operation.window, "timeout": operation.timeout, "hold": hold}
         frozen = self._remote.call("freeze", {"name": self._called, **params})
-        return frozen.addCallback(self._note_frozen, phase)
+        return frozen.addCallback(self._note_frozen, operation)
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
+    def thaw(self, operation: Operation) -> Deferred[bytes]:
         """Tell the app to go on; one that is gone has done so by itself.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires when the app says that it has.
         """
         # Only a window that is good so far is spoilt by it, be it noticed in the thaw of others.
-        spoils = self.abort and Outcome(phase.outcome).is_good
+        spoils = self.abort and Outcome(operation.outcome).is_good
         lapse = self._lapse or self._unnoticed_lapse() if spoils else ""
         self._rest_no_more()
         self._lapse = ""
         if not self._remote.is_open:
             return fail(ParticipantError(lapse)) if lapse else succeed(b"")
-        params = {"window": phase.window, "outcome": phase.outcome}
+        params = {"window": operation.window, "outcome": operation.outcome}
         thawed = self._remote.call("thaw", {"name": self._called, **params})
         return thawed.addCallbacks(_note_thawed, self._judge_failure, (lapse,))
 
@@ -125,7 +125,7 @@ class App:
         self._remote.close()
 
     def tail(self) -> bytes:
-        """Tell what came of a phase that was broken off.
+        """Tell what came of an operation that was broken off.
 
         :return: nothing; an app has no output.
         """
@@ -138,10 +138,10 @@ class App:
         """
         return succeed(None)
 
-    def _note_frozen(self, _: object, phase: Phase) -> bytes:
-        left = phase.until - HEAD_START - self._clock.seconds()
+    def _note_frozen(self, _: object, operation: Operation) -> bytes:
+        left = operation.until - HEAD_START - self._clock.seconds()
         self._end = self._clock.callLater(max(0.0, left), self._let_go, _EXPIRED)
-        self._frozen, self._lapse = phase, ""
+        self._frozen, self._lapse = operation, ""
         return b""
 
     def _judge_failure(self, failure: Failure) -> Failure | bytes:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from xohook.errors import ParticipantError
 from xohook.mounts import freezable, hidden_filesystems, hiding, mount_at, table
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.configured import Configured
 from xohook.participants.guarded import GuardedFilesystems
 from xohook.participants.targets import Identity, fresh, fresh_at
@@ -36,13 +36,13 @@ class Filesystem(Configured):
 
     @classmethod
     def from_record(
-        cls, reactor: IProcessReactor, name: str, owed: Mapping[str, Any]
+        cls, reactor: IProcessReactor, name: str, data: Mapping[str, Any]
     ) -> Filesystem:
         """Make the participant that an earlier run of the agent owes a thaw.
 
         :param reactor: the source of processes.
         :param name: its name.
-        :param owed: what :meth:`owed` told then.
+        :param data: what :meth:`recovery_data` returned then.
         :return: a participant that can only thaw.
         :raises KeyError: where the record lacks a value; :exc:`TypeError` where one is wrong.
         """
@@ -51,13 +51,13 @@ class Filesystem(Configured):
             order=0,
             mount=None,
             freeze_timeout=0.0,
-            thaw_timeout=float(owed["timeout"]),
+            thaw_timeout=float(data["timeout"]),
             abort=False,
         )
         # A record of release 1.0 has the mount points alone.
-        known = owed.get("filesystems", [{"point": point} for point in owed["mounts"]])
+        known = data.get("filesystems", [{"point": point} for point in data["mounts"]])
         identities = [Identity(**each) for each in known]
-        leftover = owed["guard"] and tuple(owed["guard"])
+        leftover = data["guard"] and tuple(data["guard"])
         found = cls(reactor, settings)
         if identities:
             found._guarded = GuardedFilesystems.from_record(reactor, name, identities, leftover)
@@ -69,8 +69,8 @@ class Filesystem(Configured):
         guarded = self._guarded
         return guarded if guarded is not None and guarded.may_be_frozen else None
 
-    def owed(self) -> Mapping[str, Any]:
-        """Tell what the next start needs to thaw it.
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Return what the next start needs to thaw it.
 
         :return: plain values for the record.
         """
@@ -78,21 +78,21 @@ class Filesystem(Configured):
         known = self._guarded.recovery_data() if self._guarded is not None else nothing
         return {**known, "timeout": self.thaw_timeout}
 
-    def prepare(self, phase: Phase) -> Deferred[None]:
+    def prepare(self, operation: Operation) -> Deferred[None]:
         """Start the guard, which opens the filesystems.
 
-        :param phase: the freeze that will be asked for.
+        :param operation: the freeze that will be asked for.
         :return: fires when the guard is ready.
         """
-        return Deferred.fromCoroutine(self._prepare(phase))
+        return Deferred.fromCoroutine(self._prepare(operation))
 
-    def freeze(self, phase: Phase) -> Deferred[bytes]:
+    def freeze(self, operation: Operation) -> Deferred[bytes]:
         """Freeze all of them, or none.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires when they are frozen.
         """
-        return Deferred.fromCoroutine(self._freeze(phase))
+        return Deferred.fromCoroutine(self._freeze(operation))
 
     def extend(self, until: float) -> None:
         """Hold until another time.
@@ -102,13 +102,13 @@ class Filesystem(Configured):
         if self._guarded is not None:
             self._guarded.extend(until)
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
+    def thaw(self, operation: Operation) -> Deferred[bytes]:
         """Thaw them, in reverse order; where their guard is no more, in its place.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires when they are thawed, and were frozen until then.
         """
-        return Deferred.fromCoroutine(self._thaw(phase))
+        return Deferred.fromCoroutine(self._thaw(operation))
 
     def tail(self) -> bytes:
         """Tell nothing: its guard has no output of its own.
@@ -124,13 +124,13 @@ class Filesystem(Configured):
         """
         return succeed(None)
 
-    async def _prepare(self, phase: Phase) -> None:
-        guarded = self._guarded = GuardedFilesystems(self._reactor, self.name, phase.let_go)
+    async def _prepare(self, operation: Operation) -> None:
+        guarded = self._guarded = GuardedFilesystems(self._reactor, self.name, operation.let_go)
         if self._mount is None:
-            await guarded.open(_every_filesystem(), phase.until)
+            await guarded.open(_every_filesystem(), operation.until)
             return
         try:
-            await guarded.open([fresh_at(str(self._mount))], phase.until)
+            await guarded.open([fresh_at(str(self._mount))], operation.until)
         except ParticipantError:
             # The guard sees where a path leads, and the mount table what hides a mount there.
             mounts = table()
@@ -138,14 +138,14 @@ class Filesystem(Configured):
                 mount_at(self._mount, mounts)
             raise
 
-    async def _freeze(self, phase: Phase) -> bytes:
+    async def _freeze(self, operation: Operation) -> bytes:
         if self._guarded is None:
             raise ParticipantError("its guard is not there")
-        await self._guarded.freeze(lambda: phase.note({}))
+        await self._guarded.freeze(lambda: operation.persist({}))
         return b""
 
-    async def _thaw(self, phase: Phase) -> bytes:
-        phase.note({})
+    async def _thaw(self, operation: Operation) -> bytes:
+        operation.persist({})
         if self._guarded is not None:
             await self._guarded.thaw()
         return b""

@@ -95,7 +95,7 @@ def make(
     return Session(reactor, settings, surroundings=surroundings)
 
 
-def revive(reactor: IProcessReactor, entry: Entry) -> Participant:
+def from_record(reactor: IProcessReactor, entry: Entry) -> Participant:
     """Make the participant that an earlier run of the agent owes a thaw.
 
     :param reactor: the clock and the source of processes.
@@ -104,11 +104,11 @@ def revive(reactor: IProcessReactor, entry: Entry) -> Participant:
     :raises RecordError: where the record's entry cannot be understood.
     """
     try:
-        for option, value in entry.owed.items():
+        for option, value in entry.recovery_data.items():
             if not _SHAPES.get(option, _is_any)(value):
                 raise ValueError(f"{option}: {value}")
         kind = _KINDS[entry.name.partition(":")[0]]
-        participant: Participant = kind.from_record(reactor, entry.name, entry.owed)
+        participant: Participant = kind.from_record(reactor, entry.name, entry.recovery_data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecordError(
             f"the record's entry of {entry.name} cannot be understood: thaw it by hand, and"

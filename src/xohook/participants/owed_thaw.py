@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from xohook.answers import Outcome
 from xohook.durations import format_duration
 from xohook.errors import NotRunError, ParticipantError
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.configured import Configured
 from xohook.participants.programs import Runner, Surroundings
 from xohook.process import IProcessReactor
@@ -47,17 +47,17 @@ class Programmed(Configured):
         self._runner = Runner(reactor, surroundings)
 
     @abstractmethod
-    def owed(self) -> Mapping[str, Any]:
-        """Tell what the next start needs to thaw it.
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Return what the next start needs to thaw it.
 
         :return: plain values for the record.
         """
 
     @abstractmethod
-    async def run_thaw(self, phase: Phase) -> bytes:
+    async def run_thaw(self, operation: Operation) -> bytes:
         """Run its thaw.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: the end of the output.
         :raises NotRunError: where it cannot be run, or not all of it.
         :raises ParticipantError: where it has run and failed.
@@ -75,10 +75,10 @@ class Programmed(Configured):
         )
         self.unthawed = OwedThaw(self._reactor, self, "", Outcome.RECOVERED.value, error)
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
+    def thaw(self, operation: Operation) -> Deferred[bytes]:
         """Thaw it; where that cannot be run, :attr:`unthawed` has it afterwards.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires with the end of the output when all has ended well.
         """
         self.unthawed = None
@@ -86,11 +86,11 @@ class Programmed(Configured):
         def keep(failure: Failure) -> Failure:
             if isinstance(failure.value, NotRunError):
                 self.unthawed = OwedThaw(
-                    self._reactor, self, phase.window, phase.outcome, failure.value
+                    self._reactor, self, operation.window, operation.outcome, failure.value
                 )
             return failure
 
-        return Deferred.fromCoroutine(self.run_thaw(phase)).addErrback(keep)
+        return Deferred.fromCoroutine(self.run_thaw(operation)).addErrback(keep)
 
     def extend(self, until: float) -> None:
         """Do nothing: what a program has done holds until it is undone.
@@ -152,7 +152,7 @@ class OwedThaw:
         self.changed: Callable[[], None] = lambda: None
         self._clock = clock
         self._participant = participant
-        self._phase = Phase(window, participant.thaw_timeout, outcome, self._note)
+        self._operation = Operation(window, participant.thaw_timeout, outcome, self._persist)
         self._is_running = False
         self._waiting: list[Deferred[None]] = []
 
@@ -161,7 +161,7 @@ class OwedThaw:
 
         :return: plain values for the record.
         """
-        return self._participant.owed()
+        return self._participant.recovery_data()
 
     async def attempt(self) -> None:
         """Run it if that is possible now; it can be cancelled, and goes on by itself then."""
@@ -183,15 +183,15 @@ class OwedThaw:
             hook()
 
     async def _run(self) -> None:
-        participant, timeout = self._participant, self._phase.timeout
-        run = Deferred.fromCoroutine(participant.run_thaw(self._phase))
+        participant, timeout = self._participant, self._operation.timeout
+        run = Deferred.fromCoroutine(participant.run_thaw(self._operation))
         try:
             await run.addTimeout(timeout, self._clock)
             self.problem = ""
             self._log.warn("{name}: thawed now", name=self.name)
         except NotRunError as error:
             self.problem = str(error)
-            self._note(error.process)
+            self._persist(error.process)
             return
         except defer.TimeoutError:
             await participant.when_quiet()
@@ -204,7 +204,7 @@ class OwedThaw:
         self.problem = problem
         self._log.error("{name} NOT THAWED: {problem}", name=self.name, problem=problem)
 
-    def _note(self, process: Mapping[str, Any]) -> None:
+    def _persist(self, process: Mapping[str, Any]) -> None:
         if process != self.process:
             self.process = process
             self.changed()

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from xohook import accounts
 from xohook.errors import NotRunError, ParticipantError
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.pids import group_of_unkillable, unkillable
 from xohook.process import ENDING, OUTPUT_KEPT, Ended, IProcessReactor, Program, Run
 from xohook.settings import Account
@@ -49,24 +49,24 @@ class Surroundings:
         self._language = os.environ.get("LANG", "C.UTF-8")
 
     @classmethod
-    def from_record(cls, owed: Mapping[str, Any]) -> Surroundings:
+    def from_record(cls, data: Mapping[str, Any]) -> Surroundings:
         """Take up what an earlier run of the agent wrote down.
 
         Nobody is looked up: something may be frozen that the answer waits for.
 
-        :param owed: what :meth:`owed` told then.
+        :param data: what :meth:`recovery_data` returned then.
         :return: the same surroundings.
         :raises KeyError: where the record lacks a value; :exc:`TypeError` where one is wrong.
         """
-        account = owed["account"]
+        account = data["account"]
         if account is not None:
             account = Account(**account | {"groups": tuple(account["groups"])})
         # An earlier version wrote down no name and home of its own user.
-        name, home = owed.get("login") or _earlier_login(account)
-        return cls(account, Path(owed["directory"]), owed["environment"], (str(name), str(home)))
+        name, home = data.get("login") or _earlier_login(account)
+        return cls(account, Path(data["directory"]), data["environment"], (str(name), str(home)))
 
-    def owed(self) -> dict[str, Any]:
-        """Tell what the next start needs to run a program in the same surroundings.
+    def recovery_data(self) -> dict[str, Any]:
+        """Return what the next start needs to run a program in the same surroundings.
 
         :return: plain values for the record.
         """
@@ -86,11 +86,11 @@ class Surroundings:
             "environment": self._variables,
         }
 
-    def environment(self, phase_name: str, phase: Phase) -> dict[str, str]:
+    def environment(self, operation_name: str, operation: Operation) -> dict[str, str]:
         """Make the whole environment of a program.
 
-        :param phase_name: ``freeze`` or ``thaw``.
-        :param phase: what it is asked for.
+        :param operation_name: ``freeze`` or ``thaw``.
+        :param operation: what it is asked for.
         :return: the variables.
         """
         environment = {
@@ -99,12 +99,12 @@ class Surroundings:
             "USER": self._name,
             "LANG": self._language,
             **self._variables,
-            "XOHOOK_PHASE": phase_name,
-            "XOHOOK_WINDOW": phase.window,
-            "XOHOOK_TIMEOUT": f"{phase.timeout:g}",
+            "XOHOOK_PHASE": operation_name,
+            "XOHOOK_WINDOW": operation.window,
+            "XOHOOK_TIMEOUT": f"{operation.timeout:g}",
         }
-        if phase.outcome:
-            environment["XOHOOK_OUTCOME"] = phase.outcome
+        if operation.outcome:
+            environment["XOHOOK_OUTCOME"] = operation.outcome
         return environment
 
 
@@ -131,13 +131,17 @@ class Runner:
         self._told_to_end: set[int] = set()
 
     async def run(
-        self, arguments: tuple[str, ...], phase_name: str, phase: Phase, ending: float = ENDING
+        self,
+        arguments: tuple[str, ...],
+        operation_name: str,
+        operation: Operation,
+        ending: float = ENDING,
     ) -> bytes:
         """Run a program to its end.
 
         :param arguments: the program and its arguments.
-        :param phase_name: ``freeze`` or ``thaw``.
-        :param phase: what it is asked for.
+        :param operation_name: ``freeze`` or ``thaw``.
+        :param operation: what it is asked for.
         :param ending: seconds that its end may take where it is cancelled.
         :return: the end of its output.
         :raises NotRunError: where the system is too short of something to start it.
@@ -145,29 +149,29 @@ class Runner:
         """
         program = Program(
             arguments=arguments,
-            environment=self._surroundings.environment(phase_name, phase),
+            environment=self._surroundings.environment(operation_name, operation),
             directory=self._surroundings.directory,
             account=self._surroundings.account,
         )
-        return (await self._run(program, phase, ending)).output
+        return (await self._run(program, operation, ending)).output
 
-    async def run_own(self, module: ModuleType, argument: str, phase: Phase) -> bytes:
+    async def run_own(self, module: ModuleType, argument: str, operation: Operation) -> bytes:
         """Run a small program of xohook's own to its end, as the agent's user.
 
         :param module: the program, a module of :mod:`xohook.guards`.
         :param argument: its argument.
-        :param phase: what it is run for.
+        :param operation: what it is run for.
         :return: its output.
         :raises ParticipantError: where it cannot be run, ends badly or writes too much.
         """
         # Isolated from the environment, without site-packages, and never writing a .pyc file.
         arguments = (sys.executable, "-I", "-S", "-B", str(module.__file__), argument)
-        ended = await self._run(Program(arguments, {}, "/", None), phase, ENDING)
+        ended = await self._run(Program(arguments, {}, "/", None), operation, ENDING)
         if ended.dropped:
             raise ParticipantError(f"more than {OUTPUT_KEPT} bytes")
         return ended.output
 
-    async def _run(self, program: Program, phase: Phase, ending: float) -> Ended:
+    async def _run(self, program: Program, operation: Operation, ending: float) -> Ended:
         try:
             run = Run(self._reactor, ending)
         except OSError as error:
@@ -175,7 +179,7 @@ class Runner:
         self._last = run
         ended = run.when_ended()
         try:
-            phase.note({"pid": run.pid, "started": run.started})
+            operation.persist({"pid": run.pid, "started": run.started})
         except BaseException:
             ended.cancel()
             ended.addErrback(lambda _: None)

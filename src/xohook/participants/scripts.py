@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from xohook.durations import format_duration
 from xohook.errors import NotRunError, ParticipantError
 from xohook.guards import listing
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.owed_thaw import Programmed
 from xohook.participants.programs import Surroundings
 from xohook.process import ENDING, IProcessReactor
@@ -59,34 +59,34 @@ class Scripts(Programmed):
         self._thawing = ""
 
     @classmethod
-    def from_record(cls, reactor: IProcessReactor, name: str, owed: Mapping[str, Any]) -> Scripts:
+    def from_record(cls, reactor: IProcessReactor, name: str, data: Mapping[str, Any]) -> Scripts:
         """Make the participant that an earlier run of the agent owes a thaw.
 
         :param reactor: the clock and the source of processes.
         :param name: its name.
-        :param owed: what :meth:`owed` told then.
+        :param data: what :meth:`recovery_data` returned then.
         :return: a participant that can only thaw.
         :raises KeyError: where the record lacks a value; :exc:`TypeError` where one is wrong.
         """
-        then = Surroundings.from_record(owed)
+        then = Surroundings.from_record(data)
         settings = ScriptsSettings(
             name=name,
             order=0,
             directory=Path(then.directory),
             account=then.account,
-            environment=owed["environment"],
+            environment=data["environment"],
             freeze_timeout=0.0,
-            thaw_timeout=float(owed["timeout"]),
+            thaw_timeout=float(data["timeout"]),
             abort=False,
         )
-        begun, cut_off = tuple(owed["begun"]), owed.get("thawing", "")
+        begun, cut_off = tuple(data["begun"]), data.get("thawing", "")
         # The script whose thaw was under way may hang again: the others come first.
         first = tuple(name for name in begun if name == cut_off)
         others = tuple(name for name in begun if name != cut_off)
         return cls(reactor, settings, first + others, "".join(first[:1]), then)
 
-    def owed(self) -> Mapping[str, Any]:
-        """Tell what the next start needs to thaw it.
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Return what the next start needs to thaw it.
 
         :return: plain values for the record.
         """
@@ -94,41 +94,41 @@ class Scripts(Programmed):
             "begun": tuple(self._begun),
             "thawing": self._thawing,
             "timeout": self.thaw_timeout,
-            **self._surroundings.owed(),
+            **self._surroundings.recovery_data(),
         }
 
-    def freeze(self, phase: Phase) -> Deferred[bytes]:
+    def freeze(self, operation: Operation) -> Deferred[bytes]:
         """Run each script with ``freeze``, in order of name.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires with the last one's output when all have ended well.
         """
-        return Deferred.fromCoroutine(self._freeze(phase))
+        return Deferred.fromCoroutine(self._freeze(operation))
 
-    async def _freeze(self, phase: Phase) -> bytes:
+    async def _freeze(self, operation: Operation) -> bytes:
         self._begun, self._cut_off = [], ""
         self._refuse_beside()
         output = b""
-        for name in await self._list(phase):
+        for name in await self._list(operation):
             self._begun.append(name)
-            output = await self._run(name, "freeze", phase)
+            output = await self._run(name, "freeze", operation)
         return output
 
-    async def _list(self, phase: Phase) -> list[str]:
+    async def _list(self, operation: Operation) -> list[str]:
         try:
-            output = await self._runner.run_own(listing, str(self._directory), phase)
+            output = await self._runner.run_own(listing, str(self._directory), operation)
         except ParticipantError as error:
             why = error.output.decode(errors="replace") or str(error)
             raise ParticipantError(f"cannot read {self._directory}: {why}") from error
         return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
-    async def run_thaw(self, phase: Phase) -> bytes:
+    async def run_thaw(self, operation: Operation) -> bytes:
         """Run each script whose freeze was begun with ``thaw``, in reverse order.
 
         One that fails, is not done in its turn or cannot be run does not keep the next ones from
         theirs.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: the output of the last one.
         :raises NotRunError: where one cannot be run; it is still due afterwards.
         :raises ParticipantError: where one has run and failed.
@@ -141,13 +141,13 @@ class Scripts(Programmed):
             name = self._cut_off if self._cut_off in self._begun else self._begun[-1]
             due.remove(name)
             not_run.append(f"{name}: {late}")
-        turn = phase.timeout / _SHARED / max(1, len(due))
-        deadline = self._reactor.seconds() + phase.timeout
+        turn = operation.timeout / _SHARED / max(1, len(due))
+        deadline = self._reactor.seconds() + operation.timeout
         while due:
             name = self._thawing = due.pop()
             left = max(turn, deadline - self._reactor.seconds() - len(due) * turn)
             try:
-                output = await self._thaw_one(phase, left, is_last=not due)
+                output = await self._thaw_one(operation, left, is_last=not due)
             except NotRunError as error:
                 not_run.append(str(error))
             except ParticipantError as error:
@@ -165,12 +165,12 @@ class Scripts(Programmed):
             raise ParticipantError("; ".join(problems), output)
         return output
 
-    async def _thaw_one(self, phase: Phase, seconds: float, *, is_last: bool) -> bytes:
+    async def _thaw_one(self, operation: Operation, seconds: float, *, is_last: bool) -> bytes:
         """Run the thaw of one script, and its end too, in a part of the time."""
         name = self._thawing
         ending = ENDING if is_last else min(ENDING, seconds / 2)
         patience = seconds - (min(_LAST_WORD, seconds / 20) if is_last else ending)
-        told = attrs.evolve(phase, timeout=round(seconds if is_last else patience, 2))
+        told = attrs.evolve(operation, timeout=round(seconds if is_last else patience, 2))
         run = Deferred.fromCoroutine(self._run(name, "thaw", told, ending))
         try:
             return await run.addTimeout(patience, self._reactor)
@@ -182,10 +182,12 @@ class Scripts(Programmed):
                 f"{name}: not done within {format_duration(told.timeout)}, and told to end", output
             ) from None
 
-    async def _run(self, name: str, argument: str, phase: Phase, ending: float = ENDING) -> bytes:
+    async def _run(
+        self, name: str, argument: str, operation: Operation, ending: float = ENDING
+    ) -> bytes:
         words = (str(self._directory / name), argument)
         try:
-            return await self._runner.run(words, argument, phase, ending)
+            return await self._runner.run(words, argument, operation, ending)
         except ParticipantError as error:
             raise type(error)(f"{name}: {error}", error.output) from error
 

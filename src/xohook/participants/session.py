@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from xohook.errors import NotHeldError, ParticipantError
 from xohook.guarding import PATIENCE, Guard, GuardGoneError
 from xohook.guards import session
-from xohook.participants import Phase
+from xohook.participants import Operation
 from xohook.participants.configured import Configured
 from xohook.participants.programs import Surroundings
 from xohook.pids import start_time
@@ -66,38 +66,38 @@ class Session(Configured):
         self._leftovers = leftovers
 
     @classmethod
-    def from_record(cls, reactor: IProcessReactor, name: str, owed: Mapping[str, Any]) -> Session:
+    def from_record(cls, reactor: IProcessReactor, name: str, data: Mapping[str, Any]) -> Session:
         """Make the participant that an earlier run of the agent owes a thaw.
 
         :param reactor: the clock and the source of processes.
         :param name: its name.
-        :param owed: what :meth:`owed` told then.
+        :param data: what :meth:`recovery_data` returned then.
         :return: a participant that can only thaw.
         :raises KeyError: where the record lacks a value; :exc:`TypeError` where one is wrong.
         """
-        then = Surroundings.from_record(owed)
+        then = Surroundings.from_record(data)
         settings = SessionSettings(
             name=name,
             order=0,
-            command=tuple(owed["command"]),
+            command=tuple(data["command"]),
             freeze_input="",
             freeze_expect="",
             freeze_refuse=None,
-            thaw_input=owed["thaw_input"],
-            thaw_expect=owed["thaw_expect"],
+            thaw_input=data["thaw_input"],
+            thaw_expect=data["thaw_expect"],
             account=then.account,
             directory=Path(then.directory),
-            environment=owed["environment"],
+            environment=data["environment"],
             freeze_timeout=0.0,
-            thaw_timeout=float(owed["timeout"]),
+            thaw_timeout=float(data["timeout"]),
             abort=False,
         )
-        guard, client = owed["guard"], owed["client"]
+        guard, client = data["guard"], data["client"]
         leftovers = (guard and tuple(guard), client and tuple(client))
         return cls(reactor, settings, leftovers, then)
 
-    def owed(self) -> Mapping[str, Any]:
-        """Tell what the next start needs to thaw it.
+    def recovery_data(self) -> Mapping[str, Any]:
+        """Return what the next start needs to thaw it.
 
         :return: plain values for the record.
         """
@@ -109,7 +109,7 @@ class Session(Configured):
             "thaw_input": self._settings.thaw_input,
             "thaw_expect": self._settings.thaw_expect,
             "timeout": self.thaw_timeout,
-            **self._surroundings.owed(),
+            **self._surroundings.recovery_data(),
         }
 
     def extend(self, until: float) -> None:
@@ -120,21 +120,21 @@ class Session(Configured):
         if self._talk is not None:
             self._talk.order(f"until {until}")
 
-    def freeze(self, phase: Phase) -> Deferred[bytes]:
+    def freeze(self, operation: Operation) -> Deferred[bytes]:
         """Start the client, and have it say that it holds.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires with its output when it has said so.
         """
-        return Deferred.fromCoroutine(self._freeze(phase))
+        return Deferred.fromCoroutine(self._freeze(operation))
 
-    def thaw(self, phase: Phase) -> Deferred[bytes]:
+    def thaw(self, operation: Operation) -> Deferred[bytes]:
         """Have the client say that it has held until now, and end it.
 
-        :param phase: what is asked for.
+        :param operation: what is asked for.
         :return: fires with its output when it has said so.
         """
-        return Deferred.fromCoroutine(self._thaw(phase))
+        return Deferred.fromCoroutine(self._thaw(operation))
 
     def tail(self) -> bytes:
         """Tell what its client has said so far.
@@ -150,30 +150,30 @@ class Session(Configured):
         """
         return succeed(None)
 
-    async def _freeze(self, phase: Phase) -> bytes:
-        talk = self._talk = self._start(phase)
-        talk.order(f"until {phase.until}")
+    async def _freeze(self, operation: Operation) -> bytes:
+        talk = self._talk = self._start(operation)
+        talk.order(f"until {operation.until}")
         talk.order(f"send {json.dumps(self._settings.freeze_input)}")
         try:
             await talk.expect(self._settings.freeze_expect, self._refuse)
         except BaseException:
             talk.release()
             raise
-        return talk.hold(phase.let_go)
+        return talk.hold(operation.let_go)
 
-    async def _thaw(self, phase: Phase) -> bytes:
-        phase.note({})
+    async def _thaw(self, operation: Operation) -> bytes:
+        operation.persist({})
         talk, self._talk = self._talk, None
         if talk is not None:
             talk.lost = None
             self._leftovers = talk.processes
         if talk is None or (talk.has_ended and not talk.is_released):
-            return await self._rescue(phase)
+            return await self._rescue(operation)
         if talk.is_released:
             await talk.when_ended
             self._see_ended(talk.processes[1])
             return talk.output
-        patience = phase.timeout - min(PATIENCE, phase.timeout / 2)
+        patience = operation.timeout - min(PATIENCE, operation.timeout / 2)
         word = talk.thaw(self._settings.thaw_expect).addTimeout(patience, self._reactor)
         try:
             await word
@@ -183,7 +183,7 @@ class Session(Configured):
             guard, _ = talk.processes
             if guard is not None:
                 await end_leftover(self._reactor, *guard, 0.0)
-            await self._rescue(phase)
+            await self._rescue(operation)
             raise ParticipantError(
                 "no word of its thaw; let go in its place", talk.output
             ) from None
@@ -191,7 +191,7 @@ class Session(Configured):
             talk.release()
         return talk.output
 
-    async def _rescue(self, phase: Phase) -> bytes:
+    async def _rescue(self, operation: Operation) -> bytes:
         """Thaw in the place of a client or a guard that is no more, over a connection of its own.
 
         Nothing is proved by it, but locks that outlive their client are let go.
@@ -201,7 +201,7 @@ class Session(Configured):
             await end_leftover(self._reactor, *guard, PATIENCE)
         if client is not None:
             await end_leftover(self._reactor, *client)
-        talk = self._start(phase)
+        talk = self._start(operation)
         try:
             await talk.thaw(self._settings.thaw_expect)
             talk.order("close")
@@ -224,7 +224,7 @@ class Session(Configured):
                 f" hold its lock still; end it by hand, as root: kill {client[0]}"
             )
 
-    def _start(self, phase: Phase) -> _Talk:
+    def _start(self, operation: Operation) -> _Talk:
         talk = _Talk(self.name)
         try:
             guard = Guard(self._reactor, session, talk)
@@ -232,7 +232,7 @@ class Session(Configured):
             raise ParticipantError(f"no process can be started: {error.strerror}") from error
         talk.begin(guard)
         try:
-            phase.note({})
+            operation.persist({})
         except BaseException:
             talk.release()
             raise
@@ -240,7 +240,7 @@ class Session(Configured):
         orders = {
             "arguments": self._settings.command,
             "environment": self._surroundings.environment(
-                "thaw" if phase.outcome else "freeze", phase
+                "thaw" if operation.outcome else "freeze", operation
             ),
             "directory": self._surroundings.directory,
             "account": account and (account.uid, account.gid, account.groups),
