@@ -17,7 +17,7 @@ class Actor:
     :param order: its place.
     :param holds: whether it has something to thaw.
     :param abort: whether a freeze of it that fails ends the window.
-    :param stills: whether it comes after the others of its order and silences the log.
+    :param freezes_filesystem: whether it comes after the others of its order, and pauses the log.
     :param stage: where it notes what is asked of it; several may share one.
     """
 
@@ -29,7 +29,7 @@ class Actor:
         *,
         holds: bool = True,
         abort: bool = True,
-        stills: bool = False,
+        freezes_filesystem: bool = False,
     ) -> None:
         self.name = name
         self.order = order
@@ -37,7 +37,7 @@ class Actor:
         self.thaw_timeout = 20.0
         self.abort = abort
         self.holds = holds
-        self.stills = stills
+        self.freezes_filesystem = freezes_filesystem
         self.unthawed: Unthawed | None = None
         self.prepare: Callable[[Operation], Deferred[None]] | None = None
         self.until = 0.0

@@ -49,9 +49,9 @@ class KeeperTestCase(SynchronousTestCase):
     def actor(self, name: str, order: int = 40, *, holds: bool = True) -> Actor:
         return Actor(name, self.stage, order, holds=holds)
 
-    def stilling(self, name: str, order: int = 90) -> Actor:
-        """Make one that is prepared first, and then stills the disk."""
-        actor = Actor(name, self.stage, order, stills=True)
+    def filesystem(self, name: str, order: int = 90) -> Actor:
+        """Make one that is prepared first, and then freezes a filesystem."""
+        actor = Actor(name, self.stage, order, freezes_filesystem=True)
         actor.need_preparing()
         return actor
 

@@ -302,7 +302,7 @@ class BesidesTests(AppTestCase):
         """Nothing is owed, printed, or waited for."""
         self.assertEqual((self.app.recovery_data(), self.app.tail()), ({}, b""))
         self.assertIsNone(self.successResultOf(self.app.when_quiet()))
-        self.assertEqual((self.app.stills, self.app.unthawed), (False, None))
+        self.assertEqual((self.app.freezes_filesystem, self.app.unthawed), (False, None))
         self.assertIsNone(self.app.prepare)
 
 

@@ -185,7 +185,7 @@ class OverdueTests(KeeperTestCase):
 
     def test_names(self) -> None:
         """The answer names each that was not done by then, whatever it was at."""
-        disk, slow = self.stilling("disk"), self.actor("slow", 10)
+        disk, slow = self.filesystem("disk"), self.actor("slow", 10)
         disk.freeze_timeout = slow.freeze_timeout = 100.0
         keeper = self.keep(disk, slow)
         keeper.sync(self.requester())

@@ -77,7 +77,7 @@ class CancelledTests(KeeperTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.disk = self.stilling("disk")
+        self.disk = self.filesystem("disk")
         self.first = self.actor("first", 10)
         self.keeper = self.keep(self.disk, self.first)
         self.one = self.requester()
@@ -100,8 +100,8 @@ class CancelledTests(KeeperTestCase):
         self.disk.do()
         self.assertEqual(self.stage[-1], "thaw first cancelled")
 
-    def test_stilling(self) -> None:
-        """While the disk is being stilled."""
+    def test_filesystem(self) -> None:
+        """While the filesystem freezes."""
         self.disk.do()
         self.first.do()
         self.assertEqual(self.leave(), ["freeze disk cancelled", "thaw disk cancelled"])
@@ -191,25 +191,25 @@ class EndTests(KeeperTestCase):
 
     def test_unthawed(self) -> None:
         """Where a thaw fails nothing is written to a disk, and the next start is told of it."""
-        a = Actor("a", self.stage, stills=True)
+        a = Actor("a", self.stage, freezes_filesystem=True)
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        lifted: list[Disk] = []
+        removed: list[Disk] = []
 
-        async def lift(disk: Disk) -> None:
-            lifted.append(disk)
+        async def remove_stamp(disk: Disk) -> None:
+            removed.append(disk)
 
-        self.patch(Disk, "lift", lift)
+        self.patch(Disk, "remove_stamp", remove_stamp)
         keeper.post_sync(self.requester())
         frozen = a.unthawed = Frozen()
         a.fail(ParticipantError("no answer"))
         self.assertEqual(self.statuses, [200, 500])
-        self.assertEqual(lifted, [])
+        self.assertEqual(removed, [])
         self.assertEqual([entry.name for entry in self.record.read().entries], ["a"])
         frozen.forget()
         self.assertEqual(self.record.read().entries, ())
-        self.assertEqual(len(lifted), 1)
+        self.assertEqual(len(removed), 1)
 
     def test_no_window_over_it(self) -> None:
         """While something may be frozen no window opens; the thaw is tried before that is said."""
@@ -254,7 +254,7 @@ class EndTests(KeeperTestCase):
         keeper = self.keep(a)
         keeper.sync(self.requester())
         a.do()
-        self.patch(Disk, "lift", lambda _: 1 / 0)
+        self.patch(Disk, "remove_stamp", lambda _: 1 / 0)
         keeper.post_sync(self.requester())
         a.do()
         self.assertEqual(self.statuses, [200, 500])

@@ -57,18 +57,18 @@ class WaitingLogTests(SynchronousTestCase):
         """Events are written at once, before it has held anything back and afterwards."""
         self.say(1)
         self.assertEqual(self.numbers, [1])
-        self.log.hold_back()
-        self.log.let_out()
+        self.log.pause()
+        self.log.resume()
         self.say(2)
         self.assertEqual(self.numbers, [1, 2])
 
     def test_waits(self) -> None:
         """What is held back comes out later, in order, each event with its own time."""
         self.say(1)
-        self.log.hold_back()
+        self.log.pause()
         self.say(2, 3)
         self.assertEqual(self.numbers, [1])
-        self.log.let_out()
+        self.log.resume()
         self.say(4)
         self.assertEqual(self.numbers, [1, 2, 3, 4])
         times = [event["log_time"] for event in self.book.events]
@@ -76,42 +76,42 @@ class WaitingLogTests(SynchronousTestCase):
 
     def test_twice(self) -> None:
         """To hold back twice loses nothing; to let out twice writes nothing again."""
-        self.log.hold_back()
+        self.log.pause()
         self.say(1)
-        self.log.hold_back()
+        self.log.pause()
         self.say(2)
         self.assertEqual(self.numbers, [])
-        self.log.let_out()
-        self.log.let_out()
+        self.log.resume()
+        self.log.resume()
         self.assertEqual(self.numbers, [1, 2])
 
-    def test_said_while_let_out(self) -> None:
+    def test_said_while_resuming(self) -> None:
         """An observer that says something itself while all comes out is heard too."""
         publisher = LogPublisher()
         book = Book(publisher, after=1)
         publisher.addObserver(book)
         log = WaitingLog()
         log.attach(publisher)
-        log.hold_back()
+        log.pause()
         publisher({"number": 1})
         publisher({"number": 2})
-        log.let_out()
+        log.resume()
         self.assertEqual(sorted(event["number"] for event in book.events), [1, 2, 10])
 
     def test_bound(self) -> None:
         """Beyond so many the oldest give way, and are counted."""
-        self.log.hold_back()
+        self.log.pause()
         self.say(*range(MOST_WAITING + 3))
-        self.log.let_out()
+        self.log.resume()
         self.assertEqual(self.numbers, list(range(3, MOST_WAITING + 3)))
 
     def test_lost(self) -> None:
         """How many were lost is told once, after those that were not."""
         told = Book()
         self.patch(WaitingLog, "_log", Logger("xohook.logs", observer=told))
-        self.log.hold_back()
+        self.log.pause()
         self.say(*range(MOST_WAITING + 3))
-        self.log.let_out()
-        self.log.hold_back()
-        self.log.let_out()
+        self.log.resume()
+        self.log.pause()
+        self.log.resume()
         self.assertEqual([event["lost"] for event in told.events], [3])

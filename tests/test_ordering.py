@@ -20,7 +20,7 @@ from xohook.unthawed import UnthawedSet
 
 
 class NotedLog(WaitingLog):
-    """A log that notes when it falls silent and when it speaks again.
+    """A log that notes when it pauses and when it resumes.
 
     :param stage: where to note it.
     """
@@ -28,20 +28,20 @@ class NotedLog(WaitingLog):
     def __init__(self, stage: list[str]) -> None:
         super().__init__()
         self._stage = stage
-        self._is_silent = False
+        self._is_paused = False
 
-    def hold_back(self) -> None:
+    def pause(self) -> None:
         """Note it."""
-        self._stage.append("silent")
-        self._is_silent = True
-        super().hold_back()
+        self._stage.append("paused")
+        self._is_paused = True
+        super().pause()
 
-    def let_out(self) -> None:
-        """Note it, where it was silent."""
-        if self._is_silent:
-            self._stage.append("heard")
-        self._is_silent = False
-        super().let_out()
+    def resume(self) -> None:
+        """Note it, where it was paused."""
+        if self._is_paused:
+            self._stage.append("resumed")
+        self._is_paused = False
+        super().resume()
 
 
 class OrderTestCase(SynchronousTestCase):
@@ -67,9 +67,9 @@ class OrderTestCase(SynchronousTestCase):
         return self.actors[name]
 
     def order(self) -> Order:
-        """Put all actors in order, those that still a disk prepared before."""
+        """Put all actors in order, filesystems prepared before."""
         for actor in self.actors.values():
-            if actor.stills:
+            if actor.freezes_filesystem:
                 actor.need_preparing()
         steps = [Step(actor, Clock(), lambda: None) for actor in self.actors.values()]
         disk = Disk(Clock(), self.stamp, NotedLog(self.stage), self.ask)
@@ -101,13 +101,13 @@ class OrderTestCase(SynchronousTestCase):
 class FreezeTests(OrderTestCase):
     """The way to the hold."""
 
-    def test_still(self) -> None:
-        """First the stamp, then who prepares; silence before the first that stills.
+    def test_filesystem(self) -> None:
+        """First the stamp, then who prepares; the log pauses before the first filesystem.
 
         That one comes after the others of its order. Who is at rest is told to the stamp before:
         it could not be later.
         """
-        self.actor("disk", 90, stills=True)
+        self.actor("disk", 90, freezes_filesystem=True)
         self.actor("lock", 90)
         self.actor("app", 10)
         self.actor("late", 95)
@@ -119,30 +119,30 @@ class FreezeTests(OrderTestCase):
         self.do("app")
         self.assertEqual(self.noted(), ["freeze lock"])
         self.do("lock")
-        self.assertEqual(self.noted(), ["stamp: app lock disk", "silent", "freeze disk"])
+        self.assertEqual(self.noted(), ["stamp: app lock disk", "paused", "freeze disk"])
         self.do("disk")
         self.assertEqual(self.noted(), ["freeze late"])
         self.do("late")
         self.assertEqual(self.noted(), [])
         self.successResultOf(freeze)
-        self.assertTrue(order.is_still)
+        self.assertTrue(order.filesystem_frozen)
 
-    def test_several_still(self) -> None:
-        """With several that still, the stamp and the silence come before the first of them."""
-        self.actor("inner", 90, stills=True)
-        self.actor("outer", 91, stills=True)
+    def test_several_filesystems(self) -> None:
+        """With several filesystems, the stamp and the pause come before the first of them."""
+        self.actor("inner", 90, freezes_filesystem=True)
+        self.actor("outer", 91, freezes_filesystem=True)
         freeze = self.freeze(self.order())
         self.do("inner", "outer", "inner")
         self.assertEqual(
             self.noted()[3:],
-            ["stamp: inner outer", "silent", "freeze inner", "freeze outer"],
+            ["stamp: inner outer", "paused", "freeze inner", "freeze outer"],
         )
         self.do("outer")
         self.successResultOf(freeze)
         self.assertEqual(self.noted(), [])
 
-    def test_none_stills(self) -> None:
-        """Where none stills a disk the log is never silent, and the stamp is told at the end."""
+    def test_no_filesystem(self) -> None:
+        """Without a filesystem the log never pauses, and the stamp is written again at the end."""
         self.actor("app", 10)
         self.actor("flush", 20, holds=False)
         freeze = self.freeze(self.order())
@@ -168,9 +168,9 @@ class FreezeTests(OrderTestCase):
         self.assertEqual(self.noted(), ["stamp: off"])
 
     def test_second_stamp(self) -> None:
-        """Where the second cannot, nothing that stills is frozen, and the log is not silenced."""
+        """Where the second cannot, no filesystem is frozen, and the log goes on."""
         self.actor("app", 10)
-        self.actor("disk", 90, stills=True)
+        self.actor("disk", 90, freezes_filesystem=True)
         order = self.order()
         freeze = self.freeze(order)
         self.do("disk")
@@ -182,7 +182,7 @@ class FreezeTests(OrderTestCase):
         self.assertTrue(order.steps[0].may_hold)
 
     def test_last_stamp(self) -> None:
-        """Where none stills and the last one cannot, the freeze fails too."""
+        """Where none freezes a filesystem and the last stamp cannot, the freeze fails too."""
         self.actor("app", 10)
         freeze = self.freeze(self.order())
         self.stamp.path.unlink()
@@ -193,8 +193,8 @@ class FreezeTests(OrderTestCase):
     def test_not_prepared(self) -> None:
         """One that is not prepared ends the window before anybody is frozen."""
         self.actor("app", 10)
-        self.actor("disk", 90, stills=True)
-        self.actor("other", 91, stills=True)
+        self.actor("disk", 90, freezes_filesystem=True)
+        self.actor("other", 91, freezes_filesystem=True)
         freeze = self.freeze(self.order())
         self.actors["disk"].fail(ParticipantError("no such directory"))
         self.assertEqual(self.refusal(freeze), ("disk: no such directory",))
@@ -205,7 +205,7 @@ class FreezeTests(OrderTestCase):
     def test_goes_on_unprepared(self) -> None:
         """Where it may fail, the others are frozen without it."""
         self.actor("app", 10)
-        self.actor("disk", 90, stills=True, abort=False)
+        self.actor("disk", 90, freezes_filesystem=True, abort=False)
         freeze = self.freeze(self.order())
         self.actors["disk"].fail(ParticipantError("no such directory"))
         self.do("app")
@@ -218,7 +218,7 @@ class FreezeTests(OrderTestCase):
             self.stage.clear()
             self.actor("app", 10)
             self.actor("lock", 60)
-            self.actor("disk", 90, stills=True)
+            self.actor("disk", 90, freezes_filesystem=True)
             freeze = self.freeze(self.order())
             self.do(*("disk", "app", "lock")[:steps])
             begun = self.noted()[-1]
@@ -231,10 +231,10 @@ class ThawTests(OrderTestCase):
     """The way back."""
 
     def hold(self) -> Order:
-        """Freeze, in this order: app, inner (stills), outer (stills), late."""
+        """Freeze, in this order: app, inner and outer (filesystems), late."""
         self.actor("app", 10)
-        self.actor("inner", 90, stills=True)
-        self.actor("outer", 91, stills=True)
+        self.actor("inner", 90, freezes_filesystem=True)
+        self.actor("outer", 91, freezes_filesystem=True)
         self.actor("late", 95)
         order = self.order()
         freeze = self.freeze(order)
@@ -244,17 +244,17 @@ class ThawTests(OrderTestCase):
         return order
 
     def test_reverse(self) -> None:
-        """The log is let out when the last that stills is thawed; the stamp goes at the end."""
+        """The log resumes when the last filesystem is thawed; the stamp goes at the end."""
         order = self.hold()
         thaw = self.thaw(order)
         self.do("late", "outer")
         self.assertEqual(
             self.noted(), ["thaw late synced", "thaw outer synced", "thaw inner synced"]
         )
-        self.assertTrue(order.is_still)
+        self.assertTrue(order.filesystem_frozen)
         self.do("inner")
-        self.assertEqual(self.noted(), ["heard", "thaw app synced"])
-        self.assertFalse(order.is_still)
+        self.assertEqual(self.noted(), ["resumed", "thaw app synced"])
+        self.assertFalse(order.filesystem_frozen)
         self.do("app")
         self.assertEqual(self.noted(), ["stamp: off"])
         self.assertEqual(self.successResultOf(thaw), ())
@@ -266,7 +266,7 @@ class ThawTests(OrderTestCase):
         self.actors["inner"].fail(ParticipantError("somebody else had thawed it before"))
         self.do("app")
         # Who comes after it hears of that.
-        self.assertEqual(self.noted()[-3:], ["heard", "thaw app failed", "stamp: off"])
+        self.assertEqual(self.noted()[-3:], ["resumed", "thaw app failed", "stamp: off"])
         self.assertEqual(
             self.successResultOf(thaw), ("inner: not thawed: somebody else had thawed it before",)
         )
@@ -311,9 +311,9 @@ class ThawTests(OrderTestCase):
         self.assertEqual(self.successResultOf(thaw), ())
 
     def test_after_failure(self) -> None:
-        """After a freeze that failed the log is let out once that cannot still anything."""
+        """After a freeze that failed the log resumes once no filesystem can be frozen by it."""
         self.actor("app", 10)
-        self.actor("disk", 90, stills=True)
+        self.actor("disk", 90, freezes_filesystem=True)
         self.actor("never", 95)
         order = self.order()
         freeze = self.freeze(order)
@@ -324,7 +324,7 @@ class ThawTests(OrderTestCase):
         thaw = self.thaw(order)
         self.assertEqual(self.noted(), ["thaw disk synced"])
         self.do("disk", "app")
-        self.assertEqual(self.noted(), ["heard", "thaw app synced", "stamp: off"])
+        self.assertEqual(self.noted(), ["resumed", "thaw app synced", "stamp: off"])
         self.successResultOf(thaw)
 
 
@@ -351,7 +351,7 @@ class HoldTests(OrderTestCase):
     def test_flush_while_still(self) -> None:
         """While nothing can be written nothing is flushed: it would hang, and nothing is dirty."""
         self.actor("flush", 10, holds=False)
-        self.actor("disk", 90, stills=True)
+        self.actor("disk", 90, freezes_filesystem=True)
         order = self.order()
         self.freeze(order)
         self.do("disk", "flush", "disk")

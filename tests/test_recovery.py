@@ -40,9 +40,9 @@ class RecoverTestCase(SynchronousTestCase):
         script = f'echo "{name} $XOHOOK_OUTCOME $XOHOOK_WINDOW" >>"{self.journal}"'
         return self.entry(f"command:{name}", order, thaw=["sh", "-c", script])
 
-    def press(self, *at_rest: Entry, boot: str | None = None) -> None:
+    def write_stamp(self, *at_rest: Entry, boot: str | None = None) -> None:
         """Press a stamp, as another boot of the system where one is given."""
-        self.stamp.press("w1", 1234.5, at_rest)
+        self.stamp.write("w1", 1234.5, at_rest)
         if boot is not None:
             told = json.loads(self.stamp.path.read_text())
             self.stamp.path.write_text(json.dumps({**told, "boot": boot}))
@@ -67,13 +67,13 @@ class SameBootTests(RecoverTestCase):
 
     def test_stamp_alone(self) -> None:
         """A stamp with no record is what is left of a window that was over: it goes."""
-        self.press(self.command("a", 10))
+        self.write_stamp(self.command("a", 10))
         self.recover()
         self.assert_recovered()
 
     def test_both(self) -> None:
         """Who is thawed, in reverse order, are those of the record."""
-        self.press(self.command("a", 10), self.command("b", 20))
+        self.write_stamp(self.command("a", 10), self.command("b", 20))
         entries = (self.command("b", 20), self.command("c", 30))
         self.record.write(State(window="w1", entries=entries))
         self.recover()
@@ -81,7 +81,7 @@ class SameBootTests(RecoverTestCase):
 
     def test_interrupted_late(self) -> None:
         """A recovery that was cut short after its last thaw does not begin again."""
-        self.press(self.command("a", 10))
+        self.write_stamp(self.command("a", 10))
         self.record.write(State(window="w1"))
         self.recover()
         self.assert_recovered()
@@ -114,7 +114,7 @@ class AnotherBootTests(RecoverTestCase):
 
     def test_thaws(self) -> None:
         """Commands are thawed once, in reverse; no /post-sync is expected."""
-        self.press(self.command("a", 10), self.command("b", 20), boot="another")
+        self.write_stamp(self.command("a", 10), self.command("b", 20), boot="another")
         self.recover()
         self.assert_recovered("b recovered w1", "a recovered w1")
         self.recover()
@@ -128,7 +128,9 @@ class AnotherBootTests(RecoverTestCase):
             (scripts / name).write_text(f'#!/bin/sh\necho {name} "$@" >>"{self.journal}"\n')
             (scripts / name).chmod(0o755)
         begun = ["10-a", "20-b"]
-        self.press(self.entry("scripts:s", 10, begun=begun, directory=str(scripts)), boot="another")
+        self.write_stamp(
+            self.entry("scripts:s", 10, begun=begun, directory=str(scripts)), boot="another"
+        )
         self.recover()
         self.assert_recovered("20-b thaw", "10-a thaw")
 
@@ -139,14 +141,14 @@ class AnotherBootTests(RecoverTestCase):
             self.entry("session:s", 60, guard=None, client=None, command=["false"]),
             self.entry("filesystem:f", 90, guard=None, mounts=["/nowhere"]),
         )
-        self.press(*at_rest, boot="another")
+        self.write_stamp(*at_rest, boot="another")
         self.recover()
         self.assert_recovered("a recovered w1")
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_record_of_then(self) -> None:
         """A record that came along tells of those that were frozen after the stamp."""
-        self.press(self.command("a", 10), self.command("b", 20), boot="another")
+        self.write_stamp(self.command("a", 10), self.command("b", 20), boot="another")
         entries = (self.command("b", 20), self.command("c", 30))
         self.record.write(State(window="w1", owed=1, entries=entries))
         self.recover()
@@ -158,7 +160,7 @@ class AnotherBootTests(RecoverTestCase):
         seen.mkdir()
         keep = f"cp '{self.record.path}' '{self.stamp.path}' '{seen}'"
         owed = self.command("a", 10), self.entry("command:b", 20, thaw=["sh", "-c", keep])
-        self.press(*owed, boot="another")
+        self.write_stamp(*owed, boot="another")
         self.recover()
         self.assert_recovered("a recovered w1")
         stamp = Stamp(seen).read()
@@ -169,10 +171,10 @@ class AnotherBootTests(RecoverTestCase):
 
     def test_unwritable(self) -> None:
         """Where the stamp cannot be taken over the thaws run all the same."""
-        self.press(self.command("a", 10), boot="another")
+        self.write_stamp(self.command("a", 10), boot="another")
 
         class Unwritable(Stamp):
-            def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
+            def write(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
                 raise RecordError("cannot write the stamp")
 
         recover(Record(self.directory), Unwritable(self.directory))

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xohook.errors import RecordError
 from xohook.record import Entry, boot_id
-from xohook.stamp import Impression, Stamp
+from xohook.stamp import Stamp, StampData
 
 ENTRY = Entry("command:a", 40, {"thaw": ["true"]}, {})
 
@@ -25,18 +25,18 @@ class StampTests(SynchronousTestCase):
     def test_none(self) -> None:
         """Where there is none there is nothing to read, and lifting it is no mistake."""
         self.assertIsNone(self.stamp.read())
-        self.stamp.lift()
+        self.stamp.remove()
 
     def test_round_trip(self) -> None:
         """It tells the window, its time, this boot and who was at rest."""
-        self.stamp.press("w1", 1234.5, [ENTRY])
-        expected = Impression(window="w1", time=1234.5, boot=boot_id(), at_rest=(ENTRY,))
+        self.stamp.write("w1", 1234.5, [ENTRY])
+        expected = StampData(window="w1", time=1234.5, boot=boot_id(), at_rest=(ENTRY,))
         self.assertEqual(Stamp(self.directory).read(), expected)
 
     def test_again(self) -> None:
         """A later one takes the place of the earlier, and nothing is left beside it."""
-        self.stamp.press("w1", 1234.5, [])
-        self.stamp.press("w1", 1234.5, [ENTRY])
+        self.stamp.write("w1", 1234.5, [])
+        self.stamp.write("w1", 1234.5, [ENTRY])
         read = self.stamp.read()
         assert read is not None
         self.assertEqual(read.at_rest, (ENTRY,))
@@ -44,22 +44,22 @@ class StampTests(SynchronousTestCase):
 
     def test_lift(self) -> None:
         """Lifted, it is gone."""
-        self.stamp.press("w1", 1234.5, [])
-        self.stamp.lift()
+        self.stamp.write("w1", 1234.5, [])
+        self.stamp.remove()
         self.assertEqual(list(self.directory.iterdir()), [])
 
     def test_private(self) -> None:
         """It is nobody else's to read: a participant's environment may hold what is secret."""
-        self.stamp.press("w1", 1234.5, [ENTRY])
+        self.stamp.write("w1", 1234.5, [ENTRY])
         self.assertEqual(self.stamp.path.stat().st_mode & 0o777, 0o600)
 
     def test_unwritable(self) -> None:
         """What cannot be written, or taken away, is told with the reason."""
         self.directory.rmdir()
-        error = self.assertRaises(RecordError, self.stamp.press, "w1", 1234.5, [])
+        error = self.assertRaises(RecordError, self.stamp.write, "w1", 1234.5, [])
         told = f"cannot write the stamp {self.stamp.path}: No such file or directory"
         self.assertEqual(str(error), told)
-        error = self.assertRaises(RecordError, self.stamp.lift)
+        error = self.assertRaises(RecordError, self.stamp.remove)
         told = f"cannot remove the stamp {self.stamp.path}: No such file or directory"
         self.assertEqual(str(error), told)
 

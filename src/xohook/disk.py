@@ -1,4 +1,4 @@
-"""The agent's own disks around a freeze: the stamp goes on, and the log falls silent."""
+"""What the agent itself writes to disks around a freeze: the stamp, and the log that pauses."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from xohook.stamp import Stamp
 from xohook.writing import DiskWriter
 
 START_WAITS = 5.0
-"""Seconds for which a start waits for each change of the stamp. A frozen disk is no reason not to
-start: it may be what this start thaws."""
+"""Seconds for which a start waits for each change of the stamp. It starts without the change where
+the disk is frozen: this start may be what thaws it."""
 
-LIFT_WAITS = 2.0
-"""Seconds for which a thaw waits until the stamp is removed. A disk that needs longer removes it
-later; with :data:`xohook.writing.END_WAITS` it makes the five seconds of ``docs/operation.rst``."""
+REMOVE_WAITS = 2.0
+"""Seconds for which a thaw waits until the stamp is removed; on a slow disk it is removed later.
+With :data:`xohook.writing.END_WAITS` it makes the five seconds of ``docs/operation.rst``."""
 
 _NO_ANSWER = "the disk does not answer; see whether its filesystem is frozen, full or failing"
 
 
 class WrittenStamp(Stamp):
-    """The stamp of an agent that starts, and has no reactor yet: changed by the writer.
+    """The stamp during a start, when no reactor runs yet; the writer writes it.
 
     :param directory: the state directory.
     :param writer: the writer of the stamp.
@@ -40,22 +40,22 @@ class WrittenStamp(Stamp):
         super().__init__(directory)
         self._writer = writer
 
-    def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
-        """Put the stamp on the disk, and wait :data:`START_WAITS` at most.
+    def write(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
+        """Write the stamp, and wait :data:`START_WAITS` at most.
 
         :param window: the window's id.
         :param time: when it opened, in seconds since the epoch.
         :param at_rest: the participants that are frozen.
-        :raises RecordError: where it cannot be written, or not in time.
+        :raises RecordError: if it cannot be written, or not in time.
         """
         problem = self._do("press", self.encode(window, time, at_rest))
         if problem != "":
             raise RecordError(f"cannot write the stamp {self.path}: {problem or _NO_ANSWER}")
 
-    def lift(self) -> None:
-        """Take the stamp off the disk; where that takes longer, the writer does it later.
+    def remove(self) -> None:
+        """Remove the stamp; if the disk is slow, the writer removes it later.
 
-        :raises RecordError: where it cannot be removed.
+        :raises RecordError: if it cannot be removed.
         """
         problem = self._do("lift")
         if problem is None:
@@ -66,7 +66,7 @@ class WrittenStamp(Stamp):
             raise RecordError(f"cannot remove the stamp {self.path}: {problem}")
 
     def _do(self, word: str, *values: bytes) -> str | None:
-        """Give an order; tell what went wrong, or None where nothing is known in time."""
+        """Send a request to the writer; return its error, None if it does not answer in time."""
         answers: list[str] = []
         self._writer.ask(word, *values).addCallback(answers.append)
         until = time.monotonic() + START_WAITS
@@ -80,8 +80,8 @@ class Disk:
 
     :param reactor: the clock.
     :param stamp: the stamp in the state directory.
-    :param log: the log that waits.
-    :param ask: gives an order to the writer of the stamp, see
+    :param log: the log that can be paused.
+    :param ask: sends a request to the writer of the stamp, see
         :meth:`xohook.writing.DiskWriter.ask`.
     """
 
@@ -100,24 +100,24 @@ class Disk:
         self._ask = ask
 
     def attach(self, publisher: LogPublisher) -> None:
-        """Take the place of a publisher's observers, so that the log can be held back.
+        """Take the place of a publisher's observers, so that the log can be paused.
 
         :param publisher: the publisher.
         """
         self._waiting_log.attach(publisher)
 
-    async def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
-        """Put the stamp on the disk, or a new one over the old.
+    async def write_stamp(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
+        """Write the stamp, or replace the one that is there.
 
-        It waits for as long as the disk does not answer. Cancelled, it leaves the order to the
-        writer, which carries it out before any later one.
+        It waits for as long as the disk does not answer. If it is cancelled, the writer still
+        writes the stamp, before any later request.
 
         :param window: the window's id.
         :param time: when it opened, in seconds since the epoch.
         :param at_rest: the participants that are frozen.
-        :raises RecordError: where it cannot be written.
+        :raises RecordError: if it cannot be written.
         """
-        late = self._reactor.callLater(LIFT_WAITS, self._tell_waiting)
+        late = self._reactor.callLater(REMOVE_WAITS, self._log_waiting)
         try:
             problem = await self._ask("press", self._stamp.encode(window, time, at_rest))
         finally:
@@ -126,17 +126,17 @@ class Disk:
         if problem:
             raise RecordError(f"cannot write the stamp {self._stamp.path}: {problem}")
 
-    async def lift(self) -> None:
-        """Take the stamp off the disk, and wait :data:`LIFT_WAITS` at most; a failure is logged."""
+    async def remove_stamp(self) -> None:
+        """Remove the stamp, and wait :data:`REMOVE_WAITS` at most; a failure is logged."""
         waiting: Deferred[None] = Deferred()
 
         def give_up() -> None:
-            self._tell_waiting()
+            self._log_waiting()
             waiting.callback(None)
 
-        late = self._reactor.callLater(LIFT_WAITS, give_up)
+        late = self._reactor.callLater(REMOVE_WAITS, give_up)
 
-        def lifted(problem: str) -> None:
+        def removed(problem: str) -> None:
             if problem:
                 path = self._stamp.path
                 self._log.error("cannot remove the stamp {path}: {why}", path=path, why=problem)
@@ -144,21 +144,21 @@ class Disk:
                 late.cancel()
                 waiting.callback(None)
 
-        self._ask("lift").addCallback(lifted)
+        self._ask("lift").addCallback(removed)
         await waiting
 
-    def hold_back(self) -> None:
-        """Let nothing be written to any disk."""
-        self._waiting_log.hold_back()
+    def pause_log(self) -> None:
+        """Keep what is logged in memory from now on."""
+        self._waiting_log.pause()
 
-    def let_out(self) -> None:
-        """Write what has waited."""
-        self._waiting_log.let_out()
+    def resume_log(self) -> None:
+        """Write what was logged meanwhile, and go on writing."""
+        self._waiting_log.resume()
 
-    def _tell_waiting(self) -> None:
+    def _log_waiting(self) -> None:
         self._log.warn(
             "the disk has not answered for {seconds:g} s: the stamp {path} waits for it; see"
             " whether its filesystem is frozen, full or failing",
-            seconds=LIFT_WAITS,
+            seconds=REMOVE_WAITS,
             path=self._stamp.path,
         )

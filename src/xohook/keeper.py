@@ -132,9 +132,9 @@ class Keeper:
             self._windows.let_go(line)
 
     @property
-    def is_still(self) -> bool:
+    def filesystem_frozen(self) -> bool:
         """Whether some filesystem may be frozen, in a window or after one whose thaw failed."""
-        return self._order.is_still
+        return self._order.filesystem_frozen
 
     def between_windows(self, change: Callable[[], object]) -> None:
         """Make a change when no window is open: now, or at the end of the present one.
@@ -309,7 +309,7 @@ class Keeper:
         self.save()
         self._tell()
         if not self._unthawed and self._course.window is None:
-            Deferred.fromCoroutine(self._disk.lift()).addErrback(self._own_fault)
+            Deferred.fromCoroutine(self._disk.remove_stamp()).addErrback(self._own_fault)
 
     def _begin(
         self,

@@ -50,12 +50,12 @@ class WaitingLog:
             self._lost += 1
         self._waiting.append(event)
 
-    def hold_back(self) -> None:
-        """Write nothing from now on."""
+    def pause(self) -> None:
+        """Keep events in memory from now on."""
         if self._waiting is None:
             self._waiting = deque()
 
-    def let_out(self) -> None:
+    def resume(self) -> None:
         """Write what has waited, and go on writing."""
         waiting, self._waiting = self._waiting or deque(), None
         lost, self._lost = self._lost, 0

@@ -63,13 +63,13 @@ class Order:
         return tuple(entry for entry in entries if entry is not None)
 
     @property
-    def is_still(self) -> bool:
+    def filesystem_frozen(self) -> bool:
         """Whether some filesystem may be frozen, in this window or from an earlier one."""
         return self._unthawed.has_filesystems or self._holds_filesystem
 
     @property
     def _holds_filesystem(self) -> bool:
-        return any(step.participant.stills and step.may_hold for step in self.steps)
+        return any(step.participant.freezes_filesystem and step.may_hold for step in self.steps)
 
     async def freeze(self, terms: Terms) -> None:
         """Freeze all of them.
@@ -83,17 +83,17 @@ class Order:
             raise NotFrozenError(self._unthawed.lines())
         if not self.steps:
             return
-        await self._press()
+        await self._write_stamp()
         await _side_by_side(self.steps, lambda step: step.prepare(terms))
-        is_silent = False
+        is_paused = False
         for group in groups(self.steps):
-            if group[0].participant.stills and not is_silent:
-                await self._press()
-                self._disk.hold_back()
-                is_silent = True
+            if group[0].participant.freezes_filesystem and not is_paused:
+                await self._write_stamp()
+                self._disk.pause_log()
+                is_paused = True
             await _side_by_side(group, lambda step: step.freeze(terms))
-        if not is_silent:
-            await self._press()
+        if not is_paused:
+            await self._write_stamp()
 
     async def flush(self, terms: Terms) -> None:
         """Freeze again those with nothing to thaw, unless nothing can be dirty.
@@ -101,7 +101,7 @@ class Order:
         :param terms: what the window has agreed on.
         :raises NotFrozenError: where one that matters cannot be frozen.
         """
-        if self.is_still:
+        if self.filesystem_frozen:
             return
         for group in groups(step for step in self.steps if not step.participant.holds):
             await _side_by_side(group, lambda step: step.freeze(terms))
@@ -128,14 +128,14 @@ class Order:
             if not self._holds_filesystem:
                 # What is unthawed does not keep the log back: it has to name it, and the writer of
                 # the log is the one who waits for a frozen disk.
-                self._disk.let_out()
-        if self.steps and not (self.is_still or self._unthawed):
-            await self._disk.lift()
+                self._disk.resume_log()
+        if self.steps and not (self.filesystem_frozen or self._unthawed):
+            await self._disk.remove_stamp()
         return tuple(step.thaw_line for step in self.steps if step.thaw_line)
 
-    async def _press(self) -> None:
+    async def _write_stamp(self) -> None:
         try:
-            await self._disk.press(self.window, self.time, self.entries())
+            await self._disk.write_stamp(self.window, self.time, self.entries())
         except RecordError as error:
             raise NotFrozenError([str(error)]) from error
 
@@ -176,7 +176,7 @@ def place(step: Step) -> tuple[int, bool]:
     :param step: the step.
     :return: what steps are sorted by.
     """
-    return step.participant.order, step.participant.stills
+    return step.participant.order, step.participant.freezes_filesystem
 
 
 def groups(steps: Iterable[Step], *, reverse: bool = False) -> list[list[Step]]:

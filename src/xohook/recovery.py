@@ -26,7 +26,7 @@ from xohook.ordering import groups, place
 from xohook.participants.making import from_record
 from xohook.process import IProcessReactor, end_leftover
 from xohook.record import Entry, Record, State, boot_id
-from xohook.stamp import Impression, Stamp, outlives_boot
+from xohook.stamp import Stamp, StampData, outlives_boot
 from xohook.steps import Step
 from xohook.strays import Strays
 
@@ -56,13 +56,13 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
     :raises RecordError: where record or stamp cannot be read or understood.
     :raises StartError: where this is interrupted; the next start goes on with it.
     """
-    state, impression = record.read(), stamp.read()
+    state, found = record.read(), stamp.read()
     strays = Strays(state.strays)
     problems: tuple[str, ...] = ()
     unthawed: tuple[Entry, ...] = ()
-    if impression is not None and impression.boot != boot_id():
-        _tell(impression)
-        state = _take_over(record, stamp, state, impression)
+    if found is not None and found.boot != boot_id():
+        _tell(found)
+        state = _take_over(record, stamp, state, found)
     elif state.window is not None:
         _log.warn("window {window} was open when the agent ended: recovering", window=state.window)
     if state.window is not None or state.entries:
@@ -90,11 +90,11 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
         record.write(State(entries=unthawed))
     if not unthawed:
         # The earlier agent's writer may put one in place after the record was read.
-        _lift(stamp, is_known=impression is not None, may_come=stamp.path.parent.exists())
+        _remove_stamp(stamp, is_known=found is not None, may_come=stamp.path.parent.exists())
     return Recovered(strays, problems, unthawed)
 
 
-def _lift(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
+def _remove_stamp(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
     """Remove the stamp.
 
     :param stamp: the stamp.
@@ -104,34 +104,34 @@ def _lift(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
     """
     try:
         if is_known or may_come:
-            stamp.lift()
+            stamp.remove()
     except RecordError as error:
         if is_known:
             raise
         _log.error("{error}", error=error)
 
 
-def _tell(impression: Impression) -> None:
-    at_rest = ", ".join(entry.name for entry in impression.at_rest)
+def _tell(found: StampData) -> None:
+    at_rest = ", ".join(entry.name for entry in found.at_rest)
     _log.warn(
         "this system comes back from window {window} of {opened}: it was restored or cloned from a"
         " snapshot taken in it, or went down in its hold; at rest were: {at_rest}",
-        window=impression.window,
-        opened=datetime.fromtimestamp(impression.time, timezone.utc).isoformat(" ", "seconds"),
+        window=found.window,
+        opened=datetime.fromtimestamp(found.time, timezone.utc).isoformat(" ", "seconds"),
         at_rest=at_rest or "none yet",
     )
 
 
-def _take_over(record: Record, stamp: Stamp, state: State, impression: Impression) -> State:
+def _take_over(record: Record, stamp: Stamp, state: State, found: StampData) -> State:
     """Make the debts of another boot this one's: a start that is cut short goes on with them."""
     # The record is newer than the stamp where it came along, but it may lack its last words: it
     # does not wait for the disk.
-    entries = {entry.name: entry for entry in (*impression.at_rest, *state.entries)}.values()
+    entries = {entry.name: entry for entry in (*found.at_rest, *state.entries)}.values()
     lasting = tuple(entry for entry in entries if outlives_boot(entry))
-    state = State(window=impression.window, entries=lasting)
+    state = State(window=found.window, entries=lasting)
     try:
         record.write(state)
-        stamp.press(impression.window, impression.time, lasting)
+        stamp.write(found.window, found.time, lasting)
     except RecordError as error:
         _log.error("{error}; the thaws go on", error=error)
     return state

@@ -206,7 +206,7 @@ class Agent(Service):
         while True:
             await self._between_windows()
             # What is read, and whoever looks a user up, may wait for that filesystem.
-            if self._keeper.is_still:
+            if self._keeper.filesystem_frozen:
                 raise StartError("a filesystem is still frozen after a thaw that failed")
             self._has_opened = False
             try:

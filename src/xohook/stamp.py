@@ -48,7 +48,7 @@ def _names_a_time(_: object, field: object, value: float) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class Impression:
+class StampData:
     """What a stamp says.
 
     :param window: the window's id.
@@ -73,7 +73,7 @@ class Stamp:
         self.path = directory / "stamp.json"
 
     def encode(self, window: str, time: float, at_rest: Sequence[Entry]) -> bytes:
-        """Tell what is to be in the file.
+        """Return what the file has to contain.
 
         :param window: the window's id.
         :param time: when it opened, in seconds since the epoch.
@@ -82,20 +82,20 @@ class Stamp:
         :raises RecordError: where it would be longer than a stamp that is read again.
         """
         kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
-        impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
+        stamp = StampData(window=window, time=time, boot=boot_id(), at_rest=kept)
         try:
             return stored.encode(
                 {
                     "version": VERSION,
-                    **attrs.asdict(impression),
+                    **attrs.asdict(stamp),
                     "at_rest": [entry.as_json() for entry in kept],
                 }
             )
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 
-    def press(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
-        """Put the stamp on the disk, and wait for the disk.
+    def write(self, window: str, time: float, at_rest: Sequence[Entry]) -> None:
+        """Write the stamp, and wait for the disk.
 
         :param window: the window's id.
         :param time: when it opened, in seconds since the epoch.
@@ -108,8 +108,8 @@ class Stamp:
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 
-    def lift(self) -> None:
-        """Take the stamp off the disk, and wait for the disk.
+    def remove(self) -> None:
+        """Remove the stamp, and wait for the disk.
 
         :raises RecordError: where it cannot be removed.
         """
@@ -118,7 +118,7 @@ class Stamp:
         except OSError as error:
             raise RecordError(f"cannot remove the stamp {self.path}: {error.strerror}") from error
 
-    def read(self) -> Impression | None:
+    def read(self) -> StampData | None:
         """Read the stamp that is there.
 
         :return: what it says; None where there is none.
@@ -130,7 +130,7 @@ class Stamp:
             if values.pop("version") != VERSION:
                 raise ValueError("another version")
             at_rest = tuple(Entry.from_json(entry) for entry in values.pop("at_rest"))
-            return Impression(at_rest=at_rest, **values)
+            return StampData(at_rest=at_rest, **values)
         except FileNotFoundError:
             return None
         except OSError as error:

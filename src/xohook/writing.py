@@ -32,7 +32,7 @@ RESTART_AFTER = 1.0
 
 END_WAITS = 3.0
 """Seconds for which the agent's end waits for its writers. With
-:data:`xohook.disk.LIFT_WAITS` it makes the five seconds of ``docs/operation.rst``."""
+:data:`xohook.disk.REMOVE_WAITS` it makes the five seconds of ``docs/operation.rst``."""
 
 _ROOT = str(Path(guards.__file__).parents[2])
 _START = (

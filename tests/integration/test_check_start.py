@@ -162,7 +162,7 @@ class EarlierTests(CommandTestCase):
         """A record and a stamp that a start can read are fine."""
         entry = Entry("command:it", 40, {}, {})
         Record(self.runtime).write(State(window="w", entries=(entry,)))
-        Stamp(self.state).press("w", 0.0, [entry])
+        Stamp(self.state).write("w", 0.0, [entry])
         said = self.check()
         self.assertIn(f"ok       {self.runtime}/record.json: can be read", said)
         self.assertIn(f"ok       {self.state}/stamp.json: can be read", said)

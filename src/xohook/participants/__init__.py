@@ -81,8 +81,8 @@ class Participant(Protocol):
     :param thaw_timeout: seconds that its thaw may take.
     :param abort: whether a freeze of it that fails ends the window.
     :param holds: whether there is something to thaw.
-    :param stills: whether nothing can be written to a disk while it is frozen: it comes after
-        the others of its order.
+    :param freezes_filesystem: whether it freezes filesystems, so that nothing can be written to
+        them; it comes after the others of its order.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Participant(Protocol):
     thaw_timeout: float
     abort: bool
     holds: bool
-    stills: bool
+    freezes_filesystem: bool
 
     @property
     def prepare(self) -> Callable[[Operation], Deferred[None]] | None:

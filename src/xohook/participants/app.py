@@ -57,7 +57,7 @@ class App:
     :param remote: its end of the connection.
     """
 
-    stills = False
+    freezes_filesystem = False
     unthawed = None
     prepare = None
 

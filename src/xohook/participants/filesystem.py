@@ -26,7 +26,7 @@ class Filesystem(Configured):
     """
 
     holds = True
-    stills = True
+    freezes_filesystem = True
 
     def __init__(self, reactor: IProcessReactor, settings: FilesystemSettings) -> None:
         super().__init__(settings)

@@ -34,7 +34,7 @@ class Programmed(Configured):
     :param surroundings: what its programs have in common.
     """
 
-    stills = False
+    freezes_filesystem = False
     prepare = None
 
     def __init__(

@@ -43,7 +43,7 @@ class Session(Configured):
     """
 
     holds = True
-    stills = False
+    freezes_filesystem = False
     unthawed = None
     prepare = None
     _log = Logger()
