@@ -17,7 +17,7 @@ from xohook.logs import WaitingLog
 from xohook.process import IProcessReactor
 from xohook.record import Record
 from xohook.stamp import Stamp
-from xohook.strays import Strays
+from xohook.strays import LatePostSyncs
 from xohook.work import Limits
 
 
@@ -40,7 +40,13 @@ class KeeperTestCase(SynchronousTestCase):
         stamp = Stamp(self.state_directory)
         disk = Disk(self.clock, stamp, WaitingLog(), writer_of(stamp.path))
         return Keeper(
-            reactor, self.record, Strays(), Limits(50.0, 120.0), actors, self.taking_part, disk
+            reactor,
+            self.record,
+            LatePostSyncs(),
+            Limits(50.0, 120.0),
+            actors,
+            self.taking_part,
+            disk,
         )
 
     def taking_part(self) -> list[Actor]:

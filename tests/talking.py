@@ -29,7 +29,7 @@ from xohook.process import IProcessReactor
 from xohook.record import Record
 from xohook.settings import AppSettings
 from xohook.stamp import Stamp
-from xohook.strays import Strays
+from xohook.strays import LatePostSyncs
 from xohook.work import Limits
 
 BUDGET = 50.0
@@ -247,12 +247,12 @@ class Scene:
         self.clock = TurningClock()
         self.record = Record(directory)
         self.apps = Apps(self.clock, apps)
-        self.strays = Strays()
+        self.late_post_syncs = LatePostSyncs()
         stamp = Stamp(directory)
         self.keeper = Keeper(
             cast(IProcessReactor, self.clock),
             self.record,
-            self.strays,
+            self.late_post_syncs,
             Limits(BUDGET, LIMIT),
             participants,
             self.apps.participants,

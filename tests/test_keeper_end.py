@@ -107,11 +107,11 @@ class CancelledTests(KeeperTestCase):
         self.assertEqual(self.leave(), ["freeze disk cancelled", "thaw disk cancelled"])
 
     def test_next(self) -> None:
-        """The next window finds nothing of it: no stamp, no record but for its stray."""
+        """The next window finds nothing of it: no stamp, no record but for its ``/post-sync``."""
         self.leave()
         self.disk.do()
         self.assertEqual(list(self.state_directory.iterdir()), [])
-        self.assertEqual(len(self.record.read().strays), 1)
+        self.assertEqual(len(self.record.read().late_post_syncs), 1)
         self.keeper.post_sync(self.requester())
         self.keeper.sync(self.requester())
         self.disk.do()

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xohook.errors import RecordError
 from xohook.record import Entry, Record, State
-from xohook.strays import Stray
+from xohook.strays import LatePostSync
 
 ENTRY = Entry("command:a", 40, {"thaw": ["true"]}, {"pid": 12, "started": 345})
 
@@ -21,7 +21,7 @@ FULL = State(
     waiting_from=("192.0.2.1",),
     owed_from=("192.0.2.2", "2001:db8::1"),
     entries=(ENTRY,),
-    strays=(Stray("w0", True, 1234.5, "192.0.2.1"),),
+    late_post_syncs=(LatePostSync("w0", True, 1234.5, "192.0.2.1"),),
 )
 
 
@@ -80,7 +80,10 @@ class RecordTests(SynchronousTestCase):
         del held["waiting_from"], held["owed_from"], held["strays"][0]["source"]
         self.record.path.write_text(json.dumps(held))
         expected = attrs.evolve(
-            FULL, waiting_from=(), owed_from=(), strays=(Stray("w0", True, 1234.5, ""),)
+            FULL,
+            waiting_from=(),
+            owed_from=(),
+            late_post_syncs=(LatePostSync("w0", True, 1234.5, ""),),
         )
         self.assertEqual(self.read(), expected)
 

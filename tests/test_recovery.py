@@ -86,15 +86,15 @@ class SameBootTests(RecoverTestCase):
         self.recover()
         self.assert_recovered()
 
-    def test_strays(self) -> None:
+    def test_late_post_syncs(self) -> None:
         """Answers that the window still owed are expected, and kept in the record."""
         self.record.write(State(window="w1", waiting=1, owed=2))
         self.recover()
-        strays = Record(self.directory).read().strays
-        self.assertEqual([stray.answered for stray in strays], [True, True, False])
-        self.assertEqual([stray.source for stray in strays], ["", "", ""])
+        late_post_syncs = Record(self.directory).read().late_post_syncs
+        self.assertEqual([late.answered for late in late_post_syncs], [True, True, False])
+        self.assertEqual([late.source for late in late_post_syncs], ["", "", ""])
 
-    def test_sources_of_strays(self) -> None:
+    def test_sources_of_late_post_syncs(self) -> None:
         """Each is expected from where its ``/sync`` came; what is not known stays unknown."""
         state = State(
             window="w1",
@@ -105,8 +105,8 @@ class SameBootTests(RecoverTestCase):
         )
         self.record.write(state)
         self.recover()
-        strays = Record(self.directory).read().strays
-        self.assertEqual([stray.source for stray in strays], ["192.0.2.2", "", "192.0.2.1"])
+        late_post_syncs = Record(self.directory).read().late_post_syncs
+        self.assertEqual([late.source for late in late_post_syncs], ["192.0.2.2", "", "192.0.2.1"])
 
 
 class AnotherBootTests(RecoverTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.window_course import BUDGET, Scene
-from xohook.strays import Stray
+from xohook.strays import LatePostSync
 
 
 class WindowTests(SynchronousTestCase):
@@ -92,7 +92,7 @@ class FreezeTests(SynchronousTestCase):
         scene.done()
         self.assertEqual(scene.events(), ["closed failed; p: broken; q: broken", "A 500", "B 500"])
         self.assertEqual(scene.answers["A"].lines, ("p: broken", "q: broken"))
-        self.assertEqual([stray.answered for stray in scene.debts()[1]], [False, False])
+        self.assertEqual([late.answered for late in scene.debts()[1]], [False, False])
 
     def test_slow_undoing(self) -> None:
         """The failed freeze is answered when the budget is used up, even if the thaw takes longer.
@@ -142,7 +142,7 @@ class FreezeTests(SynchronousTestCase):
                 f"closed cancelled; {why}; p: not frozen: {why}",
             ],
         )
-        self.assertEqual([stray.answered for stray in scene.debts()[1]], [False])
+        self.assertEqual([late.answered for late in scene.debts()[1]], [False])
 
     def test_one_of_two_leaves(self) -> None:
         """One requester's close cancels nothing while another waits."""
@@ -182,9 +182,9 @@ class FreezeTests(SynchronousTestCase):
         scene.done()
         self.assertEqual(scene.events(), ["freeze w1", "P 200", "A 200"])
 
-    def test_stray(self) -> None:
-        """While a stray is expected it is that one's, and leaves the freeze alone."""
-        scene = Scene(strays=(Stray("w0", True, 600.0),))
+    def test_late_post_sync(self) -> None:
+        """While an unmatched one is expected it is that one's, and leaves the freeze alone."""
+        scene = Scene(late_post_syncs=(LatePostSync("w0", True, 600.0),))
         scene.sync("A")
         scene.post_sync("P")
         scene.done()
@@ -271,7 +271,7 @@ class ThawTests(SynchronousTestCase):
         scene.done()
         self.assertEqual(scene.events()[0], "closed synced")
 
-    def test_stray_of_an_undoing(self) -> None:
+    def test_late_post_sync_of_an_undoing(self) -> None:
         """One that closes while its failed freeze is undone leaves its ``/post-sync`` expected."""
         scene = Scene()
         scene.sync("A")

@@ -5,20 +5,20 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.window_course import LIMIT, Scene, holding
-from xohook.strays import LIFETIME, Stray
+from xohook.strays import LIFETIME, LatePostSync
 
 A, B = "192.0.2.1", "192.0.2.2"
 A6 = "2001:db8::1"
 
 
-def stray(source: str = "", *, answered: bool = True, until: float = 600.0) -> Stray:
+def late(source: str = "", *, answered: bool = True, until: float = 600.0) -> LatePostSync:
     """Make one that window w0 has left."""
-    return Stray("w0", answered, until, source)
+    return LatePostSync("w0", answered, until, source)
 
 
-def scene_after(*strays: Stray) -> Scene:
+def scene_after(*late_post_syncs: LatePostSync) -> Scene:
     """Make a scene in which a window holds for A, and these are expected."""
-    scene = Scene(strays=strays)
+    scene = Scene(late_post_syncs=late_post_syncs)
     scene.sync("S", A)
     scene.done()
     scene.events()
@@ -66,7 +66,7 @@ class HoldTests(SynchronousTestCase):
 
     def test_ambiguous(self) -> None:
         """One that may be an earlier window's ends the hold, and the line says all about it."""
-        scene = scene_after(stray(A))
+        scene = scene_after(late(A))
         scene.wait(10)
         scene.post_sync("P", A)
         scene.done()
@@ -79,14 +79,14 @@ class HoldTests(SynchronousTestCase):
 
     def test_expectations_are_conserved(self) -> None:
         """It takes one: the window that it ended adds nothing to what was expected before."""
-        scene = scene_after(stray(A))
+        scene = scene_after(late(A))
         scene.wait(10)
         scene.post_sync("P", A)
-        self.assertEqual(scene.debts(), (0, (stray(A),)))
+        self.assertEqual(scene.debts(), (0, (late(A),)))
 
     def test_other_one_hears_500(self) -> None:
         """The one that stays may be the answered window's: whoever sends it is not told 200."""
-        scene = scene_after(stray(A, answered=False))
+        scene = scene_after(late(A, answered=False))
         scene.post_sync("P", A)
         scene.done()
         scene.post_sync("Q", A)
@@ -94,7 +94,9 @@ class HoldTests(SynchronousTestCase):
 
     def test_all_that_it_may_be(self) -> None:
         """Each earlier window that it may be of is named, and the doubt lasts as long as any."""
-        scene = scene_after(stray(A), Stray("v", True, 90.0, A), stray(B), stray(A, until=100.0))
+        scene = scene_after(
+            late(A), LatePostSync("v", True, 90.0, A), late(B), late(A, until=100.0)
+        )
         scene.post_sync("P", A)
         scene.done()
         [line] = scene.answers["P"].lines
@@ -106,7 +108,7 @@ class HoldTests(SynchronousTestCase):
 
         It takes that one, hears 500, and leaves the hold alone.
         """
-        scene = scene_after(stray(B))
+        scene = scene_after(late(B))
         scene.post_sync("P", B)
         self.assertEqual((scene.events(), scene.debts()), (["P 500"], (1, ())))
         scene.post_sync("Q", A)
@@ -115,20 +117,20 @@ class HoldTests(SynchronousTestCase):
 
     def test_another_address_is_expected_still(self) -> None:
         """The window's own leaves another address's expected."""
-        scene = scene_after(stray(B))
+        scene = scene_after(late(B))
         scene.post_sync("P", A)
         self.assertEqual(scene.events(), ["thaw synced"])
-        self.assertEqual(scene.debts(), (0, (stray(B),)))
+        self.assertEqual(scene.debts(), (0, (late(B),)))
 
     def test_another_family(self) -> None:
         """One that was left over IPv6 may be that of a requester that comes over IPv4."""
-        scene = scene_after(stray(A6))
+        scene = scene_after(late(A6))
         scene.post_sync("P", A)
         self.assertEqual(scene.events(), ["thaw ambiguous"])
 
     def test_not_known_whose(self) -> None:
         """One whose source is not known may be anybody's."""
-        scene = scene_after(stray())
+        scene = scene_after(late())
         scene.post_sync("P", A)
         self.assertEqual(scene.events(), ["thaw ambiguous"])
 
@@ -157,7 +159,7 @@ class HoldTests(SynchronousTestCase):
 
     def test_nothing_owed(self) -> None:
         """It spoils no rehearsal, which owes nothing."""
-        scene = Scene(strays=(stray(A),))
+        scene = Scene(late_post_syncs=(late(A),))
         scene.rehearse("R", 5)
         scene.done()
         scene.post_sync("P", A)
@@ -165,8 +167,8 @@ class HoldTests(SynchronousTestCase):
         self.assertEqual(scene.debts(), (0, ()))
 
     def test_forgotten(self) -> None:
-        """After ten minutes a stray is expected no more."""
-        scene = scene_after(stray(A, until=10.0))
+        """After ten minutes it is no longer expected."""
+        scene = scene_after(late(A, until=10.0))
         scene.wait(10)
         scene.post_sync("P", A)
         self.assertEqual(scene.events(), ["thaw synced"])
@@ -179,7 +181,7 @@ class NoHoldTests(SynchronousTestCase):
         """It hears 500 if any that it may be had been answered 200, and 200 if none had."""
         for sources, status in (((A, A), 500), ((A, B), 200), ((A, A6), 500), ((A, ""), 500)):
             failed, answered = sources
-            scene = Scene(strays=(stray(failed, answered=False), stray(answered)))
+            scene = Scene(late_post_syncs=(late(failed, answered=False), late(answered)))
             scene.post_sync("P", A)
             self.assertEqual(scene.answers["P"].status, status, sources)
             self.assertEqual(len(scene.debts()[1]), 1)
@@ -187,10 +189,10 @@ class NoHoldTests(SynchronousTestCase):
     def test_line(self) -> None:
         """The line names each answered window that it may be of."""
         scene = Scene(
-            strays=(
-                Stray("w1", True, 600.0, A),
-                Stray("w2", False, 600.0, A),
-                Stray("w3", True, 600.0, A),
+            late_post_syncs=(
+                LatePostSync("w1", True, 600.0, A),
+                LatePostSync("w2", False, 600.0, A),
+                LatePostSync("w3", True, 600.0, A),
             )
         )
         scene.post_sync("P", A)

@@ -25,7 +25,7 @@ class StopTests(SynchronousTestCase):
         scene = Scene()
         scene.windows.stop()
         scene.sync("A")
-        self.assertEqual([stray.answered for stray in scene.work.saved()[1]], [False])
+        self.assertEqual([late.answered for late in scene.work.saved()[1]], [False])
 
     def test_freezing(self) -> None:
         """A freeze is broken off and undone; who waited for it hears 503."""
@@ -57,7 +57,7 @@ class StopTests(SynchronousTestCase):
         scene.sync("A")
         scene.done()
         scene.windows.stop()
-        self.assertEqual([stray.answered for stray in scene.work.saved()[1]], [True])
+        self.assertEqual([late.answered for late in scene.work.saved()[1]], [True])
         scene.done()
         self.assertEqual(
             scene.events(),
@@ -94,7 +94,7 @@ class StopTests(SynchronousTestCase):
         scene.done()
         self.assertEqual(scene.events(), ["P 503", "closed broken; p: ended", "B 503", "stopped"])
         # A's has come; B's is still expected.
-        self.assertEqual([stray.answered for stray in scene.debts()[1]], [False])
+        self.assertEqual([late.answered for late in scene.debts()[1]], [False])
 
     def test_good_end(self) -> None:
         """A window that was synced before the stop stays so."""
@@ -153,7 +153,7 @@ class ThawNowTests(SynchronousTestCase):
         lines = ("ended by T", "p: not frozen: ended by T")
         self.assertEqual(scene.events(), ["; ".join(("closed stopped", *lines)), "T 500", "A 500"])
         self.assertEqual((scene.answers["A"].lines, scene.answers["T"].state), (lines, "stopped"))
-        self.assertEqual([stray.answered for stray in scene.debts()[1]], [False])
+        self.assertEqual([late.answered for late in scene.debts()[1]], [False])
 
     def test_holding(self) -> None:
         """A hold is thawed; its ``/post-sync`` hears 500."""

@@ -31,7 +31,7 @@ class OwedTests(SynchronousTestCase):
             scene.events(),
             ["thaw expired", "closed expired; the hold ended with 1 /post-sync missing"],
         )
-        self.assertEqual([stray.answered for stray in scene.debts()[1]], [True])
+        self.assertEqual([late.answered for late in scene.debts()[1]], [True])
 
     def test_linger_lengthens_nothing(self) -> None:
         """It leaves the hold no more than it had."""

@@ -202,7 +202,9 @@ class AnyRun(RuleBasedStateMachine):
         """Send the ``/post-sync`` of a snapshot, and foresee its answer."""
         state = "stopped" if self.is_stopped else self.scene.work.state
         possible = [
-            each for each in self.scene.strays.present(self.now) if may_be_same(source, each.source)
+            each
+            for each in self.scene.late_post_syncs.present(self.now)
+            if may_be_same(source, each.source)
         ]
         window = self.scene.course.window
         meant = whose(source, window.owing if window else (), possible)
@@ -299,16 +301,16 @@ class AnyRun(RuleBasedStateMachine):
     @invariant()
     def debts(self) -> None:
         """Doubt does not grow: no more are expected than are missing."""
-        owed, strays = self.scene.debts()
+        owed, late_post_syncs = self.scene.debts()
         assert owed == len(self.owed)
-        assert len(strays) <= len(self.missing), (strays, self.missing)
+        assert len(late_post_syncs) <= len(self.missing), (late_post_syncs, self.missing)
 
     @invariant()
     def doubt_ends(self) -> None:
         """Doubt ends: none is expected for longer than the one that is missing the longest."""
-        _, strays = self.scene.debts()
+        _, late_post_syncs = self.scene.debts()
         ends = [each.until or 0.0 for each in self.missing]
-        assert not strays or max(each.until for each in strays) <= max(ends)
+        assert not late_post_syncs or max(each.until for each in late_post_syncs) <= max(ends)
 
     @invariant()
     def idle(self) -> None:
@@ -334,8 +336,8 @@ class AnyRunOfOne(AnyRun):
     @invariant()
     def doubt_ends(self) -> None:
         """Each doubt ends: as many are missing for as long as each that is expected."""
-        _, strays = self.scene.debts()
-        expected = sorted((each.until for each in strays), reverse=True)
+        _, late_post_syncs = self.scene.debts()
+        expected = sorted((each.until for each in late_post_syncs), reverse=True)
         missing = sorted((each.until or 0.0 for each in self.missing), reverse=True)
         assert all(a <= b for a, b in zip(expected, missing, strict=False)), (expected, missing)
 

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from xohook.answers import Answer, Outcome, Requester
 from xohook.course import Course
-from xohook.strays import Stray, Strays
+from xohook.strays import LatePostSync, LatePostSyncs
 from xohook.window import new_windows
 from xohook.work import Limits
 
@@ -37,7 +37,7 @@ class NotedWork:
         self.at_once = at_once
         self.under_way = ""
         self.is_frozen = False
-        self._saved: tuple[int, tuple[Stray, ...]] = (0, ())
+        self._saved: tuple[int, tuple[LatePostSync, ...]] = (0, ())
 
     @property
     def state(self) -> str:
@@ -76,14 +76,14 @@ class NotedWork:
         """Keep what is owed and expected as it is now."""
         self._saved = self._scene.debts()
 
-    def saved(self) -> tuple[int, tuple[Stray, ...]]:
+    def saved(self) -> tuple[int, tuple[LatePostSync, ...]]:
         """Tell what was saved last, as far as it still counts.
 
         :return: as :meth:`Scene.debts` has it.
         """
-        owed, strays = self._saved
+        owed, late_post_syncs = self._saved
         now = self._scene.clock.seconds()
-        return owed, tuple(stray for stray in strays if now < stray.until)
+        return owed, tuple(late for late in late_post_syncs if now < late.until)
 
     def closed(self, end: Answer) -> None:
         """Note it."""
@@ -124,20 +124,22 @@ class Scene:
     """A machine and those who ask something of it; what happens is noted in order.
 
     :param at_once: whether all work is done before the call returns.
-    :param strays: the ``/post-sync`` expected from an earlier run.
+    :param late_post_syncs: the ``/post-sync`` expected from an earlier run.
     """
 
-    def __init__(self, *, at_once: bool = False, strays: tuple[Stray, ...] = ()) -> None:
+    def __init__(
+        self, *, at_once: bool = False, late_post_syncs: tuple[LatePostSync, ...] = ()
+    ) -> None:
         self.clock = Clock()
         self.work = NotedWork(self, at_once)
-        self.strays = Strays(strays)
+        self.late_post_syncs = LatePostSyncs(late_post_syncs)
         self.windows_opened = 0
         self.course = Course(
             self.clock,
             self.work,
             Limits(BUDGET, LIMIT),
             self._new_id,
-            self.strays,
+            self.late_post_syncs,
             lambda: MIDNIGHT + self.clock.seconds(),
         )
         self.windows = new_windows(self.course)
@@ -165,13 +167,13 @@ class Scene:
         events, self._events = self._events, []
         return events
 
-    def debts(self) -> tuple[int, tuple[Stray, ...]]:
+    def debts(self) -> tuple[int, tuple[LatePostSync, ...]]:
         """Tell which ``/post-sync`` are still to come.
 
         :return: how many are owed to the present window, and those expected beyond it.
         """
         window = self.course.window
-        return window.owed if window else 0, self.strays.present(self.clock.seconds())
+        return window.owed if window else 0, self.late_post_syncs.present(self.clock.seconds())
 
     def sync(self, name: str, source: str = UNKNOWN) -> None:
         """Have somebody ask for ``/sync``.
@@ -276,14 +278,14 @@ class Scene:
         return self._requesters[name]
 
 
-def holding(*names: str, strays: tuple[Stray, ...] = ()) -> Scene:
+def holding(*names: str, late_post_syncs: tuple[LatePostSync, ...] = ()) -> Scene:
     """Make a scene in which a window holds.
 
     :param names: who has been answered 200 by its freeze.
-    :param strays: the ``/post-sync`` expected from an earlier run.
+    :param late_post_syncs: the ``/post-sync`` expected from an earlier run.
     :return: the scene, with its events forgotten.
     """
-    scene = Scene(strays=strays)
+    scene = Scene(late_post_syncs=late_post_syncs)
     for name in names:
         scene.sync(name)
     scene.done()

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from xohook.answers import Answer, Outcome, Requester
 from xohook.inputs import Windows
-from xohook.strays import Stray, Strays, Whose, is_same, whose
+from xohook.strays import LatePostSync, LatePostSyncs, Whose, is_same, whose
 from xohook.work import Limits, Opened, Work
 
 _log = Logger()
@@ -33,23 +33,23 @@ class Course:
     :param work: who does what the machine asks for.
     :param limits: the times that bound a window.
     :param new_id: makes the id of a new window.
-    :param strays: the ``/post-sync`` that are still expected.
+    :param late_post_syncs: the ``/post-sync`` that are still expected.
     :param time_of_day: tells the time of day, in seconds since the epoch.
     :param window: the present window.
     :param queue: the ``/sync`` requesters that wait for a window of their own.
     :param late: the ``/post-sync`` requesters that wait for the thaw of a window that is over, each
-        with the strays that its request may be.
+        with the late_post_syncs that its request may be.
     """
 
     clock: IReactorTime
     work: Work
     limits: Limits
     new_id: Callable[[], str]
-    strays: Strays
+    late_post_syncs: LatePostSyncs
     time_of_day: Callable[[], float]
     window: Opened | None = None
     queue: list[Requester] = field(default_factory=list)
-    late: list[tuple[Requester, tuple[Stray, ...]]] = field(default_factory=list)
+    late: list[tuple[Requester, tuple[LatePostSync, ...]]] = field(default_factory=list)
 
     @property
     def open(self) -> Opened:
@@ -106,7 +106,7 @@ class Course:
         """
         window = self.window.id if self.window else "none"
         for source in sources:
-            self.strays.expect(window, answered, self.clock.seconds(), source)
+            self.late_post_syncs.expect(window, answered, self.clock.seconds(), source)
 
     def whose(self, source: str) -> Whose:
         """Tell whose a ``/post-sync`` is that comes during the hold.
@@ -114,7 +114,7 @@ class Course:
         :param source: where it came from.
         :return: whose it is.
         """
-        possible = self.strays.possible(source, self.clock.seconds())
+        possible = self.late_post_syncs.possible(source, self.clock.seconds())
         return whose(source, self.open.owing, possible)
 
     def settle(self, source: str) -> None:
@@ -132,7 +132,7 @@ class Course:
         :return: a line.
         """
         now = self.clock.seconds()
-        possible = self.strays.possible(source, now)
+        possible = self.late_post_syncs.possible(source, now)
         if not possible:
             return (
                 f"a /post-sync came from {source}, and the /sync that it belongs to did not: do not"
@@ -147,21 +147,21 @@ class Course:
             " longer expected"
         )
 
-    def take_stray(self, source: str) -> tuple[Stray, ...]:
+    def take_late_post_sync(self, source: str) -> tuple[LatePostSync, ...]:
         """Expect one ``/post-sync`` less: one has come that is not the present window's.
 
         :param source: where it came from.
-        :return: the strays that it may be.
+        :return: the late_post_syncs that it may be.
         """
-        possible = self.strays.take(source, self.clock.seconds())
+        possible = self.late_post_syncs.take(source, self.clock.seconds())
         if possible:
             self.work.save()
         return possible
 
-    def answer_stray(self, possible: tuple[Stray, ...]) -> Answer:
+    def answer_late_post_sync(self, possible: tuple[LatePostSync, ...]) -> Answer:
         """Put the answer to a ``/post-sync`` into words that is not the present window's.
 
-        :param possible: the strays that it may be.
+        :param possible: the late_post_syncs that it may be.
         :return: the answer: 500 where the snapshot may have been taken after a thaw.
         """
         if not possible:
@@ -336,7 +336,7 @@ class Course:
         self.expect(window.owing, answered=True)
         window.owing = []
         if taken_by is not None:
-            self.strays.take(taken_by.source, self.clock.seconds())
+            self.late_post_syncs.take(taken_by.source, self.clock.seconds())
         self.begin_thaw(outcome, *lines)
 
     def begin_thaw(self, outcome: Outcome, *lines: str) -> None:
@@ -389,6 +389,6 @@ def _sources(requesters: Iterable[Requester]) -> list[str]:
     return [requester.source for requester in requesters]
 
 
-def _name_windows(strays: Iterable[Stray]) -> str:
-    windows = dict.fromkeys(stray.window for stray in strays)
+def _name_windows(late_post_syncs: Iterable[LatePostSync]) -> str:
+    windows = dict.fromkeys(late.window for late in late_post_syncs)
     return " or ".join(f"window {window}" for window in windows)

@@ -24,7 +24,7 @@ from xohook.process import IProcessReactor
 from xohook.record import Entry, Record, State
 from xohook.sight import Sight, Watcher
 from xohook.steps import Step, Terms
-from xohook.strays import Strays
+from xohook.strays import LatePostSyncs
 from xohook.unthawed import UnthawedSet
 from xohook.window import new_windows
 from xohook.work import Limits
@@ -44,7 +44,7 @@ class Keeper:
 
     :param reactor: the monotonic clock and the source of processes.
     :param record: where the next start finds what is owed.
-    :param strays: the ``/post-sync`` that are still expected from earlier windows.
+    :param late_post_syncs: the ``/post-sync`` that are still expected from earlier windows.
     :param limits: the times that bound a window.
     :param participants: whoever takes part in every window.
     :param apps: tells which apps take part in the window that opens.
@@ -57,7 +57,7 @@ class Keeper:
         self,
         reactor: IProcessReactor,
         record: Record,
-        strays: Strays,
+        late_post_syncs: LatePostSyncs,
         limits: Limits,
         participants: Sequence[Participant],
         apps: Callable[[], Sequence[Participant]],
@@ -65,7 +65,7 @@ class Keeper:
     ) -> None:
         self._reactor = reactor
         self._record = record
-        self._course = Course(reactor, self, limits, new_window_id, strays, time.time)
+        self._course = Course(reactor, self, limits, new_window_id, late_post_syncs, time.time)
         self._windows = new_windows(self._course)
         self._participants = tuple(participants)
         self._apps = apps
@@ -385,7 +385,7 @@ class Keeper:
                     for each in (*self._order.entries(), *self._unthawed.entries())
                     if each.is_owed
                 ),
-                strays=course.strays.present(self._reactor.seconds()),
+                late_post_syncs=course.late_post_syncs.present(self._reactor.seconds()),
             )
         )
 

@@ -18,7 +18,7 @@ from attrs.validators import deep_iterable, instance_of, optional
 from xohook import judged, stored
 from xohook.errors import RecordError
 from xohook.files import write_private
-from xohook.strays import MOST, Stray
+from xohook.strays import MOST, LatePostSync
 
 VERSION = 1
 """The version of the record's form; another one is not understood."""
@@ -106,7 +106,8 @@ class State:
     :param waiting_from: where those that wait came from; empty in records of earlier versions.
     :param owed_from: where those that owe came from; empty in records of earlier versions.
     :param entries: the participants that are not thawed.
-    :param strays: the ``/post-sync`` expected from windows that have ended.
+    :param late_post_syncs: the ``/post-sync`` expected from windows that have ended; ``strays`` in
+        the file.
     """
 
     window: str | None = attrs.field(default=None, validator=optional(instance_of(str)))
@@ -115,7 +116,7 @@ class State:
     waiting_from: tuple[str, ...] = attrs.field(default=(), converter=_as_tuple, validator=_SOURCES)
     owed_from: tuple[str, ...] = attrs.field(default=(), converter=_as_tuple, validator=_SOURCES)
     entries: tuple[Entry, ...] = ()
-    strays: tuple[Stray, ...] = ()
+    late_post_syncs: tuple[LatePostSync, ...] = ()
 
 
 class Record:
@@ -166,12 +167,15 @@ class Record:
             ) from error
 
     def _encode(self, state: State) -> bytes:
+        values = attrs.asdict(state)
+        late = values.pop("late_post_syncs")
         return stored.encode(
             {
                 "version": VERSION,
                 "boot_id": self._boot_id,
-                **attrs.asdict(state),
+                **values,
                 "entries": [entry.as_json() for entry in state.entries],
+                "strays": late,
             }
         )
 
@@ -181,12 +185,12 @@ class Record:
             raise ValueError("another version")
         is_this_boot = values.pop("boot_id") == self._boot_id
         entries = tuple(Entry.from_json(entry) for entry in values.pop("entries"))
-        strays = tuple(Stray(**stray) for stray in values.pop("strays"))
+        late = tuple(LatePostSync(**each) for each in values.pop("strays"))
         if not is_this_boot:
             # Processes and monotonic times are those of a boot; requesters have long gone on.
             entries = tuple(attrs.evolve(entry, process={}) for entry in entries)
             return State(window=values["window"], entries=entries)
-        state = State(entries=entries, strays=strays, **values)
+        state = State(entries=entries, late_post_syncs=late, **values)
         # No more are expected in the end, however many the file says.
         waiting, owed = min(state.waiting, MOST), min(state.owed, MOST)
         return attrs.evolve(state, waiting=waiting, owed=owed)

@@ -28,7 +28,7 @@ from xohook.process import IProcessReactor, end_leftover
 from xohook.record import Entry, Record, State, boot_id
 from xohook.stamp import Stamp, StampData, outlives_boot
 from xohook.steps import Step
-from xohook.strays import Strays
+from xohook.strays import LatePostSyncs
 
 _log = Logger()
 
@@ -37,12 +37,12 @@ _log = Logger()
 class Recovered:
     """What has come of a recovery.
 
-    :param strays: the ``/post-sync`` that are expected.
+    :param late_post_syncs: the ``/post-sync`` that are expected.
     :param problems: a line for each participant that could not be thawed.
     :param unthawed: the entries of what may still be frozen; its thaw is still owed.
     """
 
-    strays: Strays
+    late_post_syncs: LatePostSyncs
     problems: tuple[str, ...] = ()
     unthawed: tuple[Entry, ...] = ()
 
@@ -57,7 +57,7 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
     :raises StartError: where this is interrupted; the next start goes on with it.
     """
     state, found = record.read(), stamp.read()
-    strays = Strays(state.strays)
+    late_post_syncs = LatePostSyncs(state.late_post_syncs)
     problems: tuple[str, ...] = ()
     unthawed: tuple[Entry, ...] = ()
     if found is not None and found.boot != boot_id():
@@ -76,14 +76,15 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
         ):
             # A record of an earlier version does not say where they came from.
             for source, _ in zip(chain(sources, repeat("")), range(count), strict=False):
-                strays.expect(state.window, answered, now, source)
+                late_post_syncs.expect(state.window, answered, now, source)
         _log.warn(
             "window {window} {outcome}",
             window=state.window,
             outcome=Outcome.RECOVERED.value,
         )
     try:
-        record.write(State(entries=unthawed, strays=strays.present(time.monotonic())))
+        expected = late_post_syncs.present(time.monotonic())
+        record.write(State(entries=unthawed, late_post_syncs=expected))
     except RecordError as error:
         # What has been thawed is not thawed again, even where nothing else can be written down.
         _log.error("{error}; it is removed, and no /post-sync is expected", error=error)
@@ -91,7 +92,7 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
     if not unthawed:
         # The earlier agent's writer may put one in place after the record was read.
         _remove_stamp(stamp, is_known=found is not None, may_come=stamp.path.parent.exists())
-    return Recovered(strays, problems, unthawed)
+    return Recovered(late_post_syncs, problems, unthawed)
 
 
 def _remove_stamp(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:

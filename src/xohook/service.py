@@ -98,7 +98,7 @@ class Agent(Service):
         self._keeper = Keeper(
             reactor,
             record,
-            recovered.strays,
+            recovered.late_post_syncs,
             _limits(settings),
             _participants(reactor, fresh),
             self._apps.participants,

@@ -1,4 +1,9 @@
-"""The ``/post-sync`` requests that are still expected after their window has ended. Pure."""
+"""The ``/post-sync`` requests that are expected after their window has ended. Pure.
+
+``docs/hook.rst`` (Strays) has the rules. Nothing in a ``/post-sync`` says which window it belongs
+to. So each is matched by its source address against those that the present window is owed, and
+against those that earlier windows have left: the late ones.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +16,33 @@ from attrs.validators import instance_of
 from xohook.auth import parse_address
 
 LIFETIME = 600.0
-"""Seconds for which a stray is expected (docs/hook.rst, Strays)."""
+"""Seconds for which a late ``/post-sync`` is expected (docs/hook.rst, Strays)."""
+
+MOST = 1000
+"""Late ``/post-sync`` that are expected at most. An XO leaves a handful in ten minutes; a requester
+that floods the agent gets no more memory than this."""
 
 
 def is_same(source: str, other: str) -> bool:
-    """Tell whether two requests came from one address.
+    """Return whether two requests came from one address.
 
-    :param source: the source of the one, as :attr:`xohook.answers.Requester.source` has it.
-    :param other: the source of the other. Sources that are no addresses are all the same: they
-        come through a socket that tells no address.
+    :param source: the source of the one, see :attr:`xohook.answers.Requester.source`.
+    :param other: the source of the other. All sources that are not addresses are the same: they
+        come through a socket without addresses.
     :return: whether they did.
     """
     return parse_address(source) == parse_address(other)
 
 
 def may_be_same(source: str, other: str) -> bool:
-    """Tell whether two requests may have been sent by one requester.
+    """Return whether one requester may have sent two requests.
 
     A requester has one address of a family, but may change the family from one connection to the
-    next: a name in a URL stands for addresses of both (docs/hook.rst, Strays).
+    next, because a name in a URL stands for addresses of both (docs/hook.rst, Strays).
 
     :param source: the source of the one.
-    :param other: the source of the other; what is no address may be anybody.
-    :return: whether they may.
+    :param other: the source of the other. One that is not an address may be anybody's.
+    :return: whether it may.
     """
     first, second = parse_address(source), parse_address(other)
     if first is None or second is None:
@@ -42,13 +51,13 @@ def may_be_same(source: str, other: str) -> bool:
 
 
 @attrs.frozen
-class Stray:
-    """One ``/post-sync`` that may still come.
+class LatePostSync:
+    """One ``/post-sync`` that is expected after its window has ended.
 
     :param window: the id of the window that its ``/sync`` belonged to.
     :param answered: whether that ``/sync`` may have been answered 200.
     :param until: when it is no longer expected, in seconds of the monotonic clock.
-    :param source: where that ``/sync`` came from; empty where that is not known.
+    :param source: where that ``/sync`` came from; empty if that is not known.
     """
 
     window: str = attrs.field(validator=instance_of(str))
@@ -57,18 +66,13 @@ class Stray:
     source: str = attrs.field(default="", validator=instance_of(str))
 
 
-MOST = 1000
-"""Strays that are expected at the most: an XO leaves a handful in ten minutes, and a
-requester that floods is not worth more memory."""
-
-
-class Strays:
-    """The strays that are expected, in the order in which their windows ended.
+class LatePostSyncs:
+    """The late ``/post-sync`` that are expected, in the order in which their windows ended.
 
     :param expected: those known from an earlier run of the agent.
     """
 
-    def __init__(self, expected: tuple[Stray, ...] = ()) -> None:
+    def __init__(self, expected: tuple[LatePostSync, ...] = ()) -> None:
         self._expected = list(expected)
 
     def expect(self, window: str, answered: bool, now: float, source: str = "") -> None:
@@ -77,30 +81,30 @@ class Strays:
         :param window: the id of the window that its ``/sync`` belonged to.
         :param answered: whether that ``/sync`` had been answered 200.
         :param now: the time, in seconds of the monotonic clock.
-        :param source: where that ``/sync`` came from; empty where that is not known.
+        :param source: where that ``/sync`` came from; empty if that is not known.
         """
-        self._expected.append(Stray(window, answered, now + LIFETIME, source))
+        self._expected.append(LatePostSync(window, answered, now + LIFETIME, source))
         del self._expected[:-MOST]
 
-    def present(self, now: float) -> tuple[Stray, ...]:
-        """Tell which are expected.
+    def present(self, now: float) -> tuple[LatePostSync, ...]:
+        """Return those that are expected now.
 
         :param now: the time, in seconds of the monotonic clock.
-        :return: the strays whose time is not up.
+        :return: those whose time is not up.
         """
-        self._expected = [stray for stray in self._expected if now < stray.until]
+        self._expected = [late for late in self._expected if now < late.until]
         return tuple(self._expected)
 
-    def possible(self, source: str, now: float) -> tuple[Stray, ...]:
-        """Tell which a ``/post-sync`` from there may be.
+    def possible(self, source: str, now: float) -> tuple[LatePostSync, ...]:
+        """Return those that a ``/post-sync`` may be.
 
         :param source: where it came from.
         :param now: the time, in seconds of the monotonic clock.
-        :return: the expected strays that this requester may have left.
+        :return: those that this requester may have left.
         """
         return tuple(each for each in self.present(now) if may_be_same(source, each.source))
 
-    def take(self, source: str, now: float) -> tuple[Stray, ...]:
+    def take(self, source: str, now: float) -> tuple[LatePostSync, ...]:
         """Expect one less, because a ``/post-sync`` has come.
 
         Of several that it may be, the one with the latest deadline goes. So a ``/sync`` whose
@@ -110,7 +114,7 @@ class Strays:
 
         :param source: where it came from.
         :param now: the time, in seconds of the monotonic clock.
-        :return: the strays that it may be, the one that went included; none where it is none.
+        :return: those that it may be, with the one that went; empty if it is none of them.
         """
         possible = self.possible(source, now)
         if not possible:
@@ -124,12 +128,12 @@ class Strays:
         return possible
 
 
-def _stand_for(stray: Stray, taken: Stray) -> Stray:
-    """Make of a stray what it is when it may as well be another one."""
+def _stand_for(late: LatePostSync, taken: LatePostSync) -> LatePostSync:
+    """Return what one is that may as well be the one that was taken."""
     return attrs.evolve(
-        stray,
-        answered=stray.answered or taken.answered,
-        source=stray.source if is_same(stray.source, taken.source) else "",
+        late,
+        answered=late.answered or taken.answered,
+        source=late.source if is_same(late.source, taken.source) else "",
     )
 
 
@@ -141,12 +145,12 @@ class Whose(Enum):
     UNCLEAR = "not clear"
 
 
-def whose(source: str, owing: Sequence[str], possible: Sequence[Stray]) -> Whose:
-    """Tell whose a ``/post-sync`` is that comes while a window is open.
+def whose(source: str, owing: Sequence[str], possible: Sequence[LatePostSync]) -> Whose:
+    """Return which window a ``/post-sync`` belongs to that comes while one is open.
 
     :param source: where it came from.
     :param owing: the sources of the present window's ``/sync`` that still owe one.
-    :param possible: the expected strays that it may be.
+    :param possible: the late ones that it may be.
     :return: whose it is.
     """
     may_be_present = any(may_be_same(source, each) for each in owing)

@@ -52,13 +52,13 @@ def _open_rehearsal(inputs: Windows, course: Course, requester: Requester, hold:
 @safe(_idle.upon(Windows.post_sync).loop())
 @safe(_freezing.upon(Windows.post_sync).loop())
 def _take_stray(inputs: Windows, course: Course, requester: Requester) -> None:
-    possible = course.take_stray(requester.source)
+    possible = course.take_late_post_sync(requester.source)
     _log.info(
         "/post-sync from {source}: {meaning}",
         source=requester.source,
         meaning=f"window {possible[-1].window} had ended before" if possible else "nothing to do",
     )
-    course.deliver([requester], course.answer_stray(possible))
+    course.deliver([requester], course.answer_late_post_sync(possible))
 
 
 # The freeze, which every requester shares.
@@ -259,8 +259,8 @@ def _wait_for_thaw(inputs: Windows, course: Course, requester: Requester) -> Non
 
 
 @safe(_thawing.upon(Windows.post_sync).loop())
-def _wait_with_stray(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.late.append((requester, course.take_stray(requester.source)))
+def _wait_with_late_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
+    course.late.append((requester, course.take_late_post_sync(requester.source)))
 
 
 @safe(_thawing.upon(Windows.gone).loop())
@@ -287,9 +287,9 @@ def _close_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> No
     # Last, so that whoever comes back with its next request has its turn after those.
     deliver()
     for requester, possible in late:
-        # The window may have left strays since.
-        possible = possible or course.take_stray(requester.source)
-        course.deliver([requester], course.answer_stray(possible))
+        # The window may have left late_post_syncs since.
+        possible = possible or course.take_late_post_sync(requester.source)
+        course.deliver([requester], course.answer_late_post_sync(possible))
 
 
 # The administrator's end of a window.
@@ -368,7 +368,7 @@ def _refuse_sync(inputs: Windows, course: Course, requester: Requester) -> None:
 @safe(_stopping.upon(Windows.post_sync).loop())
 @safe(_stopped.upon(Windows.post_sync).loop())
 def _refuse_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.take_stray(requester.source)
+    course.take_late_post_sync(requester.source)
     course.deliver([requester], course.says(503))
 
 
