@@ -10,7 +10,7 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-from xohook.window import new_windows
+from xohook.window import new_machine
 
 DOT = Path(__file__).with_name("window.dot")
 """The drawing, as Graphviz reads it."""
@@ -27,7 +27,7 @@ def draw() -> str:
 
     :return: the text of :data:`DOT`.
     """
-    automaton = new_windows.__automat_automaton__
+    automaton = new_machine.__automat_automaton__
     ways: dict[tuple[str, str], list[str]] = defaultdict(list)
     for old, label, new, _ in automaton.allTransitions():
         ways[old.name, new.name].append(label.lstrip("_"))

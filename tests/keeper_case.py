@@ -1,4 +1,4 @@
-"""A keeper whose participants and clock are in the test's hands."""
+"""A coordinator whose participants and clock are in the test's hands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.acting import Actor
 from tests.pressing import writer_of
 from xohook.answers import Answer, Requester
 from xohook.disk import Disk
-from xohook.keeper import Keeper
+from xohook.keeper import Coordinator
 from xohook.logs import WaitingLog
 from xohook.process import IProcessReactor
 from xohook.record import Record
@@ -21,8 +21,8 @@ from xohook.strays import LatePostSyncs
 from xohook.work import Limits
 
 
-class KeeperTestCase(SynchronousTestCase):
-    """A keeper whose participants the test moves."""
+class CoordinatorTestCase(SynchronousTestCase):
+    """A coordinator whose participants the test moves."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -35,11 +35,11 @@ class KeeperTestCase(SynchronousTestCase):
         self.state_directory = Path(self.mktemp())
         self.state_directory.mkdir()
 
-    def keep(self, *actors: Actor) -> Keeper:
+    def keep(self, *actors: Actor) -> Coordinator:
         reactor = cast(IProcessReactor, self.clock)
         stamp = Stamp(self.state_directory)
         disk = Disk(self.clock, stamp, WaitingLog(), writer_of(stamp.path))
-        return Keeper(
+        return Coordinator(
             reactor,
             self.record,
             LatePostSyncs(),

@@ -21,7 +21,7 @@ from xohook.apps import Apps
 from xohook.control import Control, ControlChannel
 from xohook.control_socket import Peer
 from xohook.disk import Disk
-from xohook.keeper import Keeper
+from xohook.keeper import Coordinator
 from xohook.logs import WaitingLog
 from xohook.methods import Methods
 from xohook.participants import Participant
@@ -249,7 +249,7 @@ class Scene:
         self.apps = Apps(self.clock, apps)
         self.late_post_syncs = LatePostSyncs()
         stamp = Stamp(directory)
-        self.keeper = Keeper(
+        self.coordinator = Coordinator(
             cast(IProcessReactor, self.clock),
             self.record,
             self.late_post_syncs,
@@ -260,7 +260,7 @@ class Scene:
         )
         self.problems: list[str] = []
         self.reloads = 0
-        self.methods = Methods(self.keeper, self.apps, self._reload)
+        self.methods = Methods(self.coordinator, self.apps, self._reload)
         self.control = Control(self.clock, self.methods, self.apps, most)
         self.answers: list[Answer] = []
 
@@ -293,12 +293,12 @@ class Scene:
     def sync(self) -> Requester:
         """Ask for ``/sync``."""
         requester = Requester("192.0.2.1", self.answers.append)
-        self.keeper.sync(requester)
+        self.coordinator.sync(requester)
         return requester
 
     def post_sync(self) -> None:
         """Ask for ``/post-sync``."""
-        self.keeper.post_sync(Requester("192.0.2.1", self.answers.append))
+        self.coordinator.post_sync(Requester("192.0.2.1", self.answers.append))
 
     @property
     def statuses(self) -> list[int]:
@@ -308,7 +308,7 @@ class Scene:
     @property
     def outcome(self) -> str:
         """How the last window ended."""
-        return self.keeper.look().answer.state
+        return self.coordinator.status().answer.state
 
     def turn(self, turns: int = 1) -> None:
         """Let the reactor turn, with no time passing."""

@@ -212,7 +212,7 @@ class EndTests(ControlTestCase):
             self.scene.register(line, name)
         self.hold(line)
         line.close()
-        answer = self.scene.keeper.look().answer
+        answer = self.scene.coordinator.status().answer
         self.assertEqual(
             (answer.state, answer.lines),
             ("broken", ("app:a: its connection ended while it was frozen",)),

@@ -48,7 +48,7 @@ class BacklogTests(ControlTestCase):
         self.assertGreater(waited, BACKLOG)
         self.assertLess(waited, 2 * BACKLOG)
         self.assertFalse(reading.is_closed)
-        self.assertEqual(len(self.scene.keeper.watchers), 1)
+        self.assertEqual(len(self.scene.coordinator.watchers), 1)
 
     def test_one_long_message(self) -> None:
         """What waits already counts, not what comes: one long answer is no reason to drop it."""

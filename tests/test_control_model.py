@@ -28,7 +28,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.talking import Line, Scene, app_settings
 from xohook.answers import Answer, Requester
-from xohook.steps import Step
+from xohook.steps import ParticipantRun
 from xohook.wire import TAKEN
 
 OPEN = ("freezing", "holding", "thawing")
@@ -67,7 +67,7 @@ class AnyRun(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp())
         required = app_settings("e", required=True, abort=False)
         self.scene = Scene(self.directory / "agent", required)
-        self.scene.keeper.watchers.append(self.told)
+        self.scene.coordinator.watchers.append(self.told)
         self.faults: list[AssertionError] = []
         self.root = self.scene.connect()
         self.lines: list[Line] = []
@@ -93,7 +93,7 @@ class AnyRun(RuleBasedStateMachine):
         """The time."""
         return self.scene.clock.seconds()
 
-    def told(self, answer: Answer, changed: Sequence[Step]) -> None:
+    def told(self, answer: Answer, changed: Sequence[ParticipantRun]) -> None:
         """Follow a window; what is wrong is kept, for nobody would hear of it from here."""
         try:
             self.follow(answer)
@@ -201,7 +201,7 @@ class AnyRun(RuleBasedStateMachine):
             answer = line.answer(number)
             assert answer is not None
             assert "error" in answer
-        elif self.scene.keeper.look().is_open:
+        elif self.scene.coordinator.status().is_open:
             assert line.answer(number) is None
             self.leaving[name] = (line, number)
         else:
@@ -218,10 +218,10 @@ class AnyRun(RuleBasedStateMachine):
 
         requester = Requester("192.0.2.1", deliver)
         self.requesters.append(requester)
-        self.scene.keeper.sync(requester)
+        self.scene.coordinator.sync(requester)
 
     @rule()
-    @precondition(lambda self: self.scene.keeper.look().is_open)
+    @precondition(lambda self: self.scene.coordinator.status().is_open)
     def post_sync(self) -> None:
         """Finish a snapshot."""
         self.scene.post_sync()
@@ -233,7 +233,7 @@ class AnyRun(RuleBasedStateMachine):
         waiting = [each for each in self.requesters if each not in self.answered]
         requester = data.draw(st.sampled_from(waiting))
         self.answered.append(requester)
-        self.scene.keeper.gone(requester)
+        self.scene.coordinator.gone(requester)
 
     @rule(data=st.data(), is_good=st.sampled_from([True, True, False]))
     @precondition(lambda self: any(not each.is_answered for each in self.held))
@@ -253,7 +253,7 @@ class AnyRun(RuleBasedStateMachine):
         self.answer_all()
 
     @rule()
-    @precondition(lambda self: self.scene.keeper.look().answer.state == "holding")
+    @precondition(lambda self: self.scene.coordinator.status().answer.state == "holding")
     def finish(self) -> None:
         """Finish a snapshot, and have all who are asked then thaw."""
         self.post_sync()
@@ -314,7 +314,7 @@ class AnyRun(RuleBasedStateMachine):
         spoils = [each for each in self.held if each.line is line and each.is_at_rest]
         for each in spoils:
             each.is_at_rest = False
-        if self.scene.keeper.look().answer.state in ("freezing", "holding"):
+        if self.scene.coordinator.status().answer.state in ("freezing", "holding"):
             self.is_spoilt = self.is_spoilt or any(each.matters for each in spoils)
         line.close()
         self.hear()
@@ -336,7 +336,7 @@ class AnyRun(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requesters) > 12 and self.stopped is None)
     def stop(self) -> None:
         """Tell the agent to end."""
-        self.stopped = Deferred.fromCoroutine(self.scene.keeper.stop())
+        self.stopped = Deferred.fromCoroutine(self.scene.coordinator.stop())
 
     # What holds at all times.
 
@@ -346,7 +346,7 @@ class AnyRun(RuleBasedStateMachine):
         self.hear()
         for fault in self.faults:
             raise fault
-        if self.scene.keeper.look().is_open:
+        if self.scene.coordinator.status().is_open:
             return
         assert not any(each.is_at_rest for each in self.held), self.held
         assert len(self.answered) == len(self.requesters)
@@ -359,7 +359,7 @@ class AnyRun(RuleBasedStateMachine):
     def holding(self) -> None:
         """See that a hold lasts no longer than all who matter are at rest."""
         self.hear()
-        if self.scene.keeper.look().answer.state == "holding":
+        if self.scene.coordinator.status().answer.state == "holding":
             at_rest = {each.name for each in self.held if each.is_at_rest}
             mattering = {name for name, (_, matters) in self.members.items() if matters}
             assert mattering <= at_rest, mattering - at_rest
@@ -369,7 +369,7 @@ class AnyRun(RuleBasedStateMachine):
         for _ in range(len(self.requesters) + 1):
             self.scene.wait(400)
             self.hear()
-        assert not self.scene.keeper.look().is_open
+        assert not self.scene.coordinator.status().is_open
         self.idle()
         if self.stopped is not None:
             assert self.stopped.called

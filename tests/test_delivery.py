@@ -17,7 +17,7 @@ from tests.test_site import REQUEST, SiteTestCase
 from tests.window_course import Scene
 from xohook.answers import Answer, Requester
 from xohook.auth import Credentials, Gate
-from xohook.keeper import Keeper
+from xohook.keeper import Coordinator
 from xohook.refusals import Refusals
 from xohook.site import HookRequest
 from xohook.web import make_root
@@ -35,7 +35,7 @@ class MachineTests(SynchronousTestCase):
         """Where the delivery to one fails, the others have their answer, and the log has why."""
         scene = Scene()
         broken = Requester("192.0.2.7", fail)
-        scene.windows.sync(broken)
+        scene.machine.sync(broken)
         scene.sync("A")
         scene.done()
         self.assertEqual(scene.events(), ["freeze w1", "A 200"])
@@ -53,7 +53,7 @@ class MachineTests(SynchronousTestCase):
 
         globalLogPublisher.addObserver(note)
         self.addCleanup(globalLogPublisher.removeObserver, note)
-        Scene().windows.post_sync(Requester("192.0.2.7", fail))
+        Scene().machine.post_sync(Requester("192.0.2.7", fail))
         [event] = logged
         self.assertIn("192.0.2.7", formatEvent(event))
         self.assertIn("RuntimeError", event["log_failure"].getTraceback())
@@ -68,7 +68,7 @@ class MachineTests(SynchronousTestCase):
             scene.post_sync("P")
             fail()
 
-        self.patch(scene.course, "deliver", deliver)
+        self.patch(scene.context, "deliver", deliver)
         scene.done()
         self.assertEqual(scene.events(), ["freeze w1", "thaw synced"])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
@@ -82,8 +82,8 @@ class MachineTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
 
-class FaultyKeeper:
-    """A keeper whose answers cannot be written."""
+class FaultyCoordinator:
+    """A coordinator whose answers cannot be written."""
 
     def __init__(self) -> None:
         self.asked: list[Requester] = []
@@ -94,7 +94,7 @@ class FaultyKeeper:
 
     post_sync = gone = sync
 
-    def steps(self, window: str | None) -> NoReturn:
+    def runs(self, window: str | None) -> NoReturn:
         """Fail."""
         fail()
 
@@ -104,13 +104,13 @@ class WebTests(SiteTestCase):
 
     def test_500(self) -> None:
         """The requester has a 500, and its connection is kept."""
-        keeper = FaultyKeeper()
+        coordinator = FaultyCoordinator()
         network = ip_network("192.0.2.0/24")
         gate = Gate(Credentials((), (), "vm"), frozenset({"peer"}), (network,))
-        root = make_root(cast(Keeper, keeper), gate, Refusals(self.clock))
+        root = make_root(cast(Coordinator, coordinator), gate, Refusals(self.clock))
         transport = self.connect(self.serve(root))
         transport.protocol.dataReceived(b"GET /sync HTTP/1.1\r\n\r\n")
-        keeper.asked[0].deliver(Answer(status=200))
+        coordinator.asked[0].deliver(Answer(status=200))
         head, _, body = transport.value().partition(b"\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 500 "))
         self.assertEqual(body, b"Internal Error")

@@ -7,22 +7,23 @@ import gc
 from twisted.internet.defer import Deferred
 
 from tests.acting import Actor, Frozen
-from tests.keeper_case import KeeperTestCase
+from tests.keeper_case import CoordinatorTestCase
 from xohook.disk import Disk
 from xohook.errors import ParticipantError
-from xohook.keeper import GUARD_GRACE, STOP_WAITS, Keeper
+from xohook.executor import GUARD_GRACE, STOP_WAITS
+from xohook.keeper import Coordinator
 from xohook.record import Entry
 
 
-class GuardedTests(KeeperTestCase):
+class GuardedTests(CoordinatorTestCase):
     """Guards hold as long as the window does, and a moment more."""
 
     def test_until(self) -> None:
         """At first until the freeze and the hold are over at the latest, then until the hold is."""
         self.clock.advance(1000.0)
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         [operation] = a.operations
         self.assertEqual(operation.until, 1000.0 + 50.0 + 120.0 + GUARD_GRACE)
         self.clock.advance(10.0)
@@ -32,28 +33,28 @@ class GuardedTests(KeeperTestCase):
     def test_joined(self) -> None:
         """Another answer lets them hold longer, one that is still owed not so long."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
         self.clock.advance(30.0)
-        keeper.sync(self.requester())
+        coordinator.sync(self.requester())
         self.assertEqual(a.until, 30.0 + 120.0 + GUARD_GRACE)
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         self.assertEqual(a.until, 30.0 + 60.0 + GUARD_GRACE)
 
     def test_rehearsal(self) -> None:
         """A rehearsal's guards hold no longer than it does."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.rehearse(self.requester(), 5.0)
+        coordinator = self.keep(a)
+        coordinator.rehearse(self.requester(), 5.0)
         a.do()
         self.assertEqual(a.until, 5.0 + GUARD_GRACE)
 
     def test_lets_go(self) -> None:
         """What a guard tells by the way that its phase gave it ends the hold as broken."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
         a.operations[0].let_go("its guard has ended")
         self.assertEqual(self.stage[1:], ["thaw a broken"])
@@ -62,31 +63,31 @@ class GuardedTests(KeeperTestCase):
         """One whose failure does not matter may let go, and the window is as good as before."""
         a = self.actor("a")
         a.abort = False
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
         a.operations[0].let_go("its guard has ended")
         self.assertEqual(self.stage, ["freeze a"])
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         a.do()
         self.assertEqual(self.statuses, [200, 200])
 
 
-class CancelledTests(KeeperTestCase):
+class CancelledTests(CoordinatorTestCase):
     """A requester that goes away breaks off whatever the freeze is at."""
 
     def setUp(self) -> None:
         super().setUp()
         self.disk = self.filesystem("disk")
         self.first = self.actor("first", 10)
-        self.keeper = self.keep(self.disk, self.first)
+        self.coordinator = self.keep(self.disk, self.first)
         self.one = self.requester()
-        self.keeper.sync(self.one)
+        self.coordinator.sync(self.one)
 
     def leave(self) -> list[str]:
         """Let the requester go; what happens then."""
         begun = len(self.stage)
-        self.keeper.gone(self.one)
+        self.coordinator.gone(self.one)
         return self.stage[begun:]
 
     def test_preparing(self) -> None:
@@ -112,34 +113,34 @@ class CancelledTests(KeeperTestCase):
         self.disk.do()
         self.assertEqual(list(self.state_directory.iterdir()), [])
         self.assertEqual(len(self.record.read().late_post_syncs), 1)
-        self.keeper.post_sync(self.requester())
-        self.keeper.sync(self.requester())
+        self.coordinator.post_sync(self.requester())
+        self.coordinator.sync(self.requester())
         self.disk.do()
         self.first.do()
         self.disk.do()
         self.assertEqual(self.statuses, [200, 200])
 
 
-class StopTests(KeeperTestCase):
+class StopTests(CoordinatorTestCase):
     """A shutdown thaws, and waits for programs, but not for ever."""
 
-    def stop(self, keeper: Keeper) -> Deferred[None]:
-        return Deferred.fromCoroutine(keeper.stop())
+    def stop(self, coordinator: Coordinator) -> Deferred[None]:
+        return Deferred.fromCoroutine(coordinator.stop())
 
     def test_idle(self) -> None:
         """With no window open there is nothing to wait for; /sync hears 503 from then on."""
-        keeper = self.keep(self.actor("a"))
-        self.successResultOf(self.stop(keeper))
-        keeper.sync(self.requester())
+        coordinator = self.keep(self.actor("a"))
+        self.successResultOf(self.stop(coordinator))
+        coordinator.sync(self.requester())
         self.assertEqual(self.statuses, [503])
 
     def test_holding(self) -> None:
         """It is over when all is thawed."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
-        stopped = self.stop(keeper)
+        stopped = self.stop(coordinator)
         self.assertEqual(self.stage[1:], ["thaw a stopped"])
         self.assertNoResult(stopped)
         a.do()
@@ -148,43 +149,43 @@ class StopTests(KeeperTestCase):
     def test_program_that_does_not_end(self) -> None:
         """A program that does not end is waited for so long and no longer."""
         a = self.actor("a", holds=False)
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
         a.quiet = Deferred()
-        stopped = self.stop(keeper)
+        stopped = self.stop(coordinator)
         self.clock.advance(STOP_WAITS - 0.1)
         self.assertNoResult(stopped)
         self.clock.advance(0.1)
         self.successResultOf(stopped)
-        del stopped, keeper
+        del stopped, coordinator
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
-class EndTests(KeeperTestCase):
+class EndTests(CoordinatorTestCase):
     """A window can end otherwise than by its /post-sync."""
 
     def test_let_go(self) -> None:
         """A participant that lets go by itself ends the hold as broken."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
-        keeper.let_go(a, "connection lost")
+        a.operations[0].let_go("connection lost")
         self.assertEqual(self.stage[1:], ["thaw a broken"])
         a.do()
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         self.assertEqual(self.statuses, [200, 500])
 
     def test_let_go_of_little_matter(self) -> None:
         """With on_failure = continue the hold goes on, and the window is synced."""
         a = Actor("a", self.stage, abort=False)
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
-        keeper.let_go(a, "connection lost")
-        keeper.post_sync(self.requester())
+        a.operations[0].let_go("connection lost")
+        coordinator.post_sync(self.requester())
         self.assertEqual(self.stage[1:], ["thaw a synced"])
         a.do()
         self.assertEqual(self.statuses, [200, 200])
@@ -192,8 +193,8 @@ class EndTests(KeeperTestCase):
     def test_unthawed(self) -> None:
         """Where a thaw fails nothing is written to a disk, and the next start is told of it."""
         a = Actor("a", self.stage, freezes_filesystem=True)
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
         removed: list[Disk] = []
 
@@ -201,7 +202,7 @@ class EndTests(KeeperTestCase):
             removed.append(disk)
 
         self.patch(Disk, "remove_stamp", remove_stamp)
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         frozen = a.unthawed = Frozen()
         a.fail(ParticipantError("no answer"))
         self.assertEqual(self.statuses, [200, 500])
@@ -214,20 +215,20 @@ class EndTests(KeeperTestCase):
     def test_no_window_over_it(self) -> None:
         """While something may be frozen no window opens; the thaw is tried before that is said."""
         a = Actor("a", self.stage)
-        keeper = self.keep(a)
+        coordinator = self.keep(a)
         frozen = Frozen()
-        keeper.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
-        keeper.sync(self.requester())
+        coordinator.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
+        coordinator.sync(self.requester())
         self.assertEqual((self.statuses, self.stage, frozen.attempts), ([500], [], 1))
         frozen.is_answering = True
-        keeper.sync(self.requester())
+        coordinator.sync(self.requester())
         self.assertEqual((self.stage, frozen.attempts), (["freeze a"], 2))
 
     def test_tried_again(self) -> None:
         """The thaw is tried again after 1 s, and then at least every 30 s."""
-        keeper = self.keep()
+        coordinator = self.keep()
         frozen = Frozen()
-        keeper.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
+        coordinator.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
         self.clock.advance(1)
         self.assertEqual(frozen.attempts, 1)
         for _ in range(300):
@@ -236,39 +237,39 @@ class EndTests(KeeperTestCase):
         frozen.is_answering = True
         for _ in range(30):
             self.clock.advance(1)
-        self.assertFalse(keeper.unthawed)
+        self.assertFalse(coordinator.unthawed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_tried_at_the_end(self) -> None:
         """It is tried at a shutdown, which goes on where it fails; the record keeps it."""
-        keeper = self.keep()
+        coordinator = self.keep()
         frozen = Frozen()
-        keeper.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
-        self.successResultOf(Deferred.fromCoroutine(keeper.stop()))
+        coordinator.unthawed.add(frozen, Entry("filesystem:a", 90, {}, {}))
+        self.successResultOf(Deferred.fromCoroutine(coordinator.stop()))
         self.assertEqual(frozen.attempts, 1)
         self.assertEqual([entry.name for entry in self.record.read().entries], ["filesystem:a"])
 
     def test_own_fault(self) -> None:
         """A fault of the thaw itself ends the window, as failed, and not the agent."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
         self.patch(Disk, "remove_stamp", lambda _: 1 / 0)
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         a.do()
         self.assertEqual(self.statuses, [200, 500])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        keeper.sync(self.requester())
+        coordinator.sync(self.requester())
         self.assertEqual(self.stage[-1], "freeze a")
 
     def test_thaw_now(self) -> None:
         """An administrator ends it; the answer comes when all is thawed."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.do()
-        keeper.thaw_now(self.requester())
+        coordinator.thaw_now(self.requester())
         self.assertEqual((self.stage[1:], self.statuses), (["thaw a stopped"], [200]))
         a.do()
         self.assertEqual((self.statuses, self.answers[1].state), ([200, 500], "stopped"))
@@ -276,17 +277,17 @@ class EndTests(KeeperTestCase):
     def test_gone(self) -> None:
         """A requester that goes away during the freeze has it broken off and undone."""
         a = self.actor("a")
-        keeper = self.keep(a)
+        coordinator = self.keep(a)
         requester = self.requester()
-        keeper.sync(requester)
-        keeper.gone(requester)
+        coordinator.sync(requester)
+        coordinator.gone(requester)
         self.assertEqual(self.stage[1:], ["freeze a cancelled", "thaw a cancelled"])
 
     def test_rehearsal(self) -> None:
         """A rehearsal holds as long as it was asked to, and ends by itself."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.rehearse(self.requester(), 5.0)
+        coordinator = self.keep(a)
+        coordinator.rehearse(self.requester(), 5.0)
         a.do()
         self.clock.advance(4.9)
         self.assertEqual(self.stage, ["freeze a"])

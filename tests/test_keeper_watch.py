@@ -6,73 +6,77 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.acting import Actor
-from tests.keeper_case import KeeperTestCase
+from tests.keeper_case import CoordinatorTestCase
 from xohook.answers import Answer
-from xohook.course import Course
+from xohook.course import WindowContext
 from xohook.errors import ParticipantError
 from xohook.record import Record
 from xohook.sight import Watcher
 
 
-class LookTests(KeeperTestCase):
+class LookTests(CoordinatorTestCase):
     """What there is to see of a window."""
 
     def test_first(self) -> None:
         """Before the first one everybody waits."""
-        keeper = self.keep(self.actor("a"))
-        sight = keeper.look()
-        self.assertEqual((sight.answer.state, sight.answer.window), ("idle", None))
-        self.assertEqual([step.phase for step in sight.steps], ["waiting"])
-        self.assertEqual((sight.is_open, sight.opened, sight.left), (False, None, None))
+        coordinator = self.keep(self.actor("a"))
+        status = coordinator.status()
+        self.assertEqual((status.answer.state, status.answer.window), ("idle", None))
+        self.assertEqual([run.phase for run in status.runs], ["waiting"])
+        self.assertEqual((status.is_open, status.opened, status.left), (False, None, None))
 
     def test_window(self) -> None:
         """While it is open: how far it is; what is left, while anything is held."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
-        sight = keeper.look()
-        self.assertEqual((sight.answer.state, sight.is_open, sight.left), ("freezing", True, None))
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
+        status = coordinator.status()
+        self.assertEqual(
+            (status.answer.state, status.is_open, status.left), ("freezing", True, None)
+        )
         a.do()
         self.clock.advance(20)
-        sight = keeper.look()
-        self.assertEqual((sight.answer.state, sight.left), ("holding", 100.0))
-        opened = sight.opened
+        status = coordinator.status()
+        self.assertEqual((status.answer.state, status.left), ("holding", 100.0))
+        opened = status.opened
         self.assertIsNotNone(opened)
-        keeper.post_sync(self.requester())
-        sight = keeper.look()
-        self.assertEqual((sight.answer.state, sight.is_open, sight.left), ("thawing", True, None))
+        coordinator.post_sync(self.requester())
+        status = coordinator.status()
+        self.assertEqual(
+            (status.answer.state, status.is_open, status.left), ("thawing", True, None)
+        )
         a.do()
-        sight = keeper.look()
-        self.assertEqual((sight.answer.state, sight.is_open), ("synced", False))
-        self.assertEqual((sight.opened, sight.left), (opened, None))
-        self.assertEqual([step.phase for step in sight.steps], ["thawed"])
-        self.assertEqual(sight.answer.window, self.answers[0].window)
+        status = coordinator.status()
+        self.assertEqual((status.answer.state, status.is_open), ("synced", False))
+        self.assertEqual((status.opened, status.left), (opened, None))
+        self.assertEqual([run.phase for run in status.runs], ["thawed"])
+        self.assertEqual(status.answer.window, self.answers[0].window)
 
     def test_problems(self) -> None:
         """Why it fails is seen from when that is known."""
         a = self.actor("a")
-        keeper = self.keep(a)
-        keeper.sync(self.requester())
+        coordinator = self.keep(a)
+        coordinator.sync(self.requester())
         a.fail(ParticipantError("exit status 1"))
-        self.assertEqual(keeper.look().answer.lines, ("a: exit status 1",))
+        self.assertEqual(coordinator.status().answer.lines, ("a: exit status 1",))
         a.do()
-        self.assertEqual(keeper.look().answer.lines, ("a: exit status 1",))
+        self.assertEqual(coordinator.status().answer.lines, ("a: exit status 1",))
 
 
-class WatcherTests(KeeperTestCase):
+class WatcherTests(CoordinatorTestCase):
     """Watchers are told of each change, once."""
 
     def test_window(self) -> None:
-        """In their order, with the step that has changed."""
+        """In their order, with the run that has changed."""
         a = self.actor("a")
-        keeper = self.keep(a)
+        coordinator = self.keep(a)
         told: list[tuple[str, list[str]]] = []
-        keeper.watchers.append(
-            lambda answer, changed: told.append((answer.state, [step.phase for step in changed]))
+        coordinator.watchers.append(
+            lambda answer, changed: told.append((answer.state, [run.phase for run in changed]))
         )
-        keeper.sync(self.requester())
+        coordinator.sync(self.requester())
         a.do()
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         a.do()
         self.assertEqual(
             told,
@@ -90,25 +94,25 @@ class WatcherTests(KeeperTestCase):
 
     def test_leaves(self) -> None:
         """One may leave while it is told; the others are told all the same."""
-        keeper = self.keep(self.actor("a"))
+        coordinator = self.keep(self.actor("a"))
         told: list[str] = []
 
         def leave(*_: object) -> None:
-            keeper.watchers.remove(leave)
+            coordinator.watchers.remove(leave)
 
-        keeper.watchers += [leave, lambda answer, _: told.append(answer.state)]
-        keeper.sync(self.requester())
+        coordinator.watchers += [leave, lambda answer, _: told.append(answer.state)]
+        coordinator.sync(self.requester())
         self.assertEqual(told[:2], ["freezing", "freezing"])
 
     def test_lines(self) -> None:
-        """What went wrong is told once, with the state, and not again with each step."""
+        """What went wrong is told once, with the state, and not again with each run."""
         a, b = self.actor("a", 10), self.actor("b", 20)
-        keeper = self.keep(a, b)
+        coordinator = self.keep(a, b)
         told: list[tuple[int, int]] = []
-        keeper.watchers.append(
+        coordinator.watchers.append(
             lambda answer, changed: told.append((len(answer.lines), len(changed)))
         )
-        keeper.sync(self.requester())
+        coordinator.sync(self.requester())
         a.do()
         b.fail(ParticipantError("exit status 1"))
         b.do()
@@ -119,22 +123,24 @@ class WatcherTests(KeeperTestCase):
     def windows(self, count: int, watchers: Sequence[Watcher] = ()) -> int:
         """Run a window of so many that fail; tell how often it was put into words."""
         said: list[int] = []
-        says = Course.says
+        answer = WindowContext.answer
 
-        def note(course: Course, status: int, *lines: str, hold: float | None = None) -> Answer:
+        def note(
+            context: WindowContext, status: int, *lines: str, hold: float | None = None
+        ) -> Answer:
             said.append(status)
-            return says(course, status, *lines, hold=hold)
+            return answer(context, status, *lines, hold=hold)
 
-        self.patch(Course, "says", note)
+        self.patch(WindowContext, "answer", note)
         self.record = Record(Path(self.mktemp()))
         self.record.path.parent.mkdir()
         actors = [Actor(f"a{number}", self.stage, abort=False) for number in range(count)]
-        keeper = self.keep(*actors)
-        keeper.watchers += watchers
-        keeper.sync(self.requester())
+        coordinator = self.keep(*actors)
+        coordinator.watchers += watchers
+        coordinator.sync(self.requester())
         for actor in actors:
             actor.fail(ParticipantError("exit status 1"))
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         for actor in actors:
             actor.fail(ParticipantError("exit status 2"))
         self.assertEqual(len(self.answers[-1].lines), count)
@@ -154,15 +160,15 @@ class WatcherTests(KeeperTestCase):
     def test_raises(self) -> None:
         """One that raises keeps nobody from being thawed, and is told of in the log."""
         a = self.actor("a")
-        keeper = self.keep(a)
+        coordinator = self.keep(a)
 
         def fail(*_: object) -> None:
             raise ValueError("no")
 
-        keeper.watchers.append(fail)
-        keeper.sync(self.requester())
+        coordinator.watchers.append(fail)
+        coordinator.sync(self.requester())
         a.do()
-        keeper.post_sync(self.requester())
+        coordinator.post_sync(self.requester())
         a.do()
         self.assertEqual(self.stage, ["freeze a", "thaw a synced"])
         self.assertTrue(self.flushLoggedErrors(ValueError))

@@ -73,6 +73,7 @@ FLOORS = {
     # Windows as they happen.
     "xohook.apps": 2,
     "xohook.disk": 2,
+    "xohook.executor": 2,
     "xohook.keeper": 2,
     "xohook.looking": 2,
     "xohook.ordering": 2,

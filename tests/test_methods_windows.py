@@ -165,7 +165,7 @@ class SubscribeTests(MethodsTestCase):
         line = self.scene.connect()
         self.call(line, "subscribe")
         line.close()
-        self.assertEqual((self.scene.keeper.watchers, self.scene.apps.watchers), ([], []))
+        self.assertEqual((self.scene.coordinator.watchers, self.scene.apps.watchers), ([], []))
 
     def test_output(self) -> None:
         """The ends of outputs are not for everybody."""

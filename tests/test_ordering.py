@@ -13,9 +13,9 @@ from tests.pressing import writer_of
 from xohook.disk import Disk
 from xohook.errors import ParticipantError
 from xohook.logs import WaitingLog
-from xohook.ordering import NotFrozenError, Order
+from xohook.ordering import FreezeSequence, NotFrozenError
 from xohook.stamp import Stamp
-from xohook.steps import Step, Terms
+from xohook.steps import ParticipantRun, WindowTerms
 from xohook.unthawed import UnthawedSet
 
 
@@ -66,20 +66,21 @@ class OrderTestCase(SynchronousTestCase):
         self.actors[name] = Actor(name, self.stage, order, **how)
         return self.actors[name]
 
-    def order(self) -> Order:
+    def sequence(self) -> FreezeSequence:
         """Put all actors in order, filesystems prepared before."""
         for actor in self.actors.values():
             if actor.freezes_filesystem:
                 actor.need_preparing()
-        steps = [Step(actor, Clock(), lambda: None) for actor in self.actors.values()]
+        runs = [ParticipantRun(actor, Clock(), lambda: None) for actor in self.actors.values()]
         disk = Disk(Clock(), self.stamp, NotedLog(self.stage), self.ask)
-        return Order("w1", 1234.5, steps, disk, UnthawedSet(Clock(), lambda: None))
+        terms = WindowTerms("w1", 99.0, lambda *_: None)
+        return FreezeSequence(terms, 1234.5, runs, disk, UnthawedSet(Clock(), lambda: None))
 
-    def freeze(self, order: Order) -> Deferred[None]:
-        return Deferred.fromCoroutine(order.freeze(Terms("w1", 99.0, lambda *_: None)))
+    def freeze(self, sequence: FreezeSequence) -> Deferred[None]:
+        return Deferred.fromCoroutine(sequence.freeze())
 
-    def thaw(self, order: Order, outcome: str = "synced") -> Deferred[tuple[str, ...]]:
-        return Deferred.fromCoroutine(order.thaw(outcome))
+    def thaw(self, sequence: FreezeSequence, outcome: str = "synced") -> Deferred[tuple[str, ...]]:
+        return Deferred.fromCoroutine(sequence.thaw(outcome))
 
     def do(self, *names: str) -> None:
         """Let them finish what they are at, one after the other."""
@@ -111,8 +112,8 @@ class FreezeTests(OrderTestCase):
         self.actor("lock", 90)
         self.actor("app", 10)
         self.actor("late", 95)
-        order = self.order()
-        freeze = self.freeze(order)
+        sequence = self.sequence()
+        freeze = self.freeze(sequence)
         self.assertEqual(self.noted(), ["stamp:", "prepare disk"])
         self.do("disk")
         self.assertEqual(self.noted(), ["freeze app"])
@@ -125,13 +126,13 @@ class FreezeTests(OrderTestCase):
         self.do("late")
         self.assertEqual(self.noted(), [])
         self.successResultOf(freeze)
-        self.assertTrue(order.filesystem_frozen)
+        self.assertTrue(sequence.filesystem_frozen)
 
     def test_several_filesystems(self) -> None:
         """With several filesystems, the stamp and the pause come before the first of them."""
         self.actor("inner", 90, freezes_filesystem=True)
         self.actor("outer", 91, freezes_filesystem=True)
-        freeze = self.freeze(self.order())
+        freeze = self.freeze(self.sequence())
         self.do("inner", "outer", "inner")
         self.assertEqual(
             self.noted()[3:],
@@ -145,23 +146,23 @@ class FreezeTests(OrderTestCase):
         """Without a filesystem the log never pauses, and the stamp is written again at the end."""
         self.actor("app", 10)
         self.actor("flush", 20, holds=False)
-        freeze = self.freeze(self.order())
+        freeze = self.freeze(self.sequence())
         self.do("app", "flush")
         self.successResultOf(freeze)
         self.assertEqual(self.noted(), ["stamp:", "freeze app", "freeze flush", "stamp: app"])
 
     def test_nobody(self) -> None:
         """With no participants nothing touches the disk, either way."""
-        order = self.order()
-        self.successResultOf(self.freeze(order))
-        self.successResultOf(self.thaw(order))
+        sequence = self.sequence()
+        self.successResultOf(self.freeze(sequence))
+        self.successResultOf(self.thaw(sequence))
         self.assertEqual(self.noted(), [])
 
     def test_first_stamp(self) -> None:
         """Where the first stamp cannot be written nothing is frozen."""
         self.actor("app", 10)
         self.state_directory.rmdir()
-        lines = self.refusal(self.freeze(self.order()))
+        lines = self.refusal(self.freeze(self.sequence()))
         self.assertEqual(
             lines, (f"cannot write the stamp {self.stamp.path}: No such file or directory",)
         )
@@ -171,20 +172,20 @@ class FreezeTests(OrderTestCase):
         """Where the second cannot, no filesystem is frozen, and the log goes on."""
         self.actor("app", 10)
         self.actor("disk", 90, freezes_filesystem=True)
-        order = self.order()
-        freeze = self.freeze(order)
+        sequence = self.sequence()
+        freeze = self.freeze(sequence)
         self.do("disk")
         self.stamp.path.unlink()
         self.state_directory.rmdir()
         self.do("app")
         self.assertIn("cannot write the stamp", self.refusal(freeze)[0])
         self.assertEqual(self.noted()[-2:], ["freeze app", "stamp: off"])
-        self.assertTrue(order.steps[0].may_hold)
+        self.assertTrue(sequence.runs[0].may_hold)
 
     def test_last_stamp(self) -> None:
         """Where none freezes a filesystem and the last stamp cannot, the freeze fails too."""
         self.actor("app", 10)
-        freeze = self.freeze(self.order())
+        freeze = self.freeze(self.sequence())
         self.stamp.path.unlink()
         self.state_directory.rmdir()
         self.do("app")
@@ -195,7 +196,7 @@ class FreezeTests(OrderTestCase):
         self.actor("app", 10)
         self.actor("disk", 90, freezes_filesystem=True)
         self.actor("other", 91, freezes_filesystem=True)
-        freeze = self.freeze(self.order())
+        freeze = self.freeze(self.sequence())
         self.actors["disk"].fail(ParticipantError("no such directory"))
         self.assertEqual(self.refusal(freeze), ("disk: no such directory",))
         self.assertEqual(
@@ -206,7 +207,7 @@ class FreezeTests(OrderTestCase):
         """Where it may fail, the others are frozen without it."""
         self.actor("app", 10)
         self.actor("disk", 90, freezes_filesystem=True, abort=False)
-        freeze = self.freeze(self.order())
+        freeze = self.freeze(self.sequence())
         self.actors["disk"].fail(ParticipantError("no such directory"))
         self.do("app")
         self.successResultOf(freeze)
@@ -219,7 +220,7 @@ class FreezeTests(OrderTestCase):
             self.actor("app", 10)
             self.actor("lock", 60)
             self.actor("disk", 90, freezes_filesystem=True)
-            freeze = self.freeze(self.order())
+            freeze = self.freeze(self.sequence())
             self.do(*("disk", "app", "lock")[:steps])
             begun = self.noted()[-1]
             freeze.cancel()
@@ -230,31 +231,31 @@ class FreezeTests(OrderTestCase):
 class ThawTests(OrderTestCase):
     """The way back."""
 
-    def hold(self) -> Order:
+    def hold(self) -> FreezeSequence:
         """Freeze, in this order: app, inner and outer (filesystems), late."""
         self.actor("app", 10)
         self.actor("inner", 90, freezes_filesystem=True)
         self.actor("outer", 91, freezes_filesystem=True)
         self.actor("late", 95)
-        order = self.order()
-        freeze = self.freeze(order)
+        sequence = self.sequence()
+        freeze = self.freeze(sequence)
         self.do("inner", "outer", "app", "inner", "outer", "late")
         self.successResultOf(freeze)
         self.noted()
-        return order
+        return sequence
 
     def test_reverse(self) -> None:
         """The log resumes when the last filesystem is thawed; the stamp goes at the end."""
-        order = self.hold()
-        thaw = self.thaw(order)
+        sequence = self.hold()
+        thaw = self.thaw(sequence)
         self.do("late", "outer")
         self.assertEqual(
             self.noted(), ["thaw late synced", "thaw outer synced", "thaw inner synced"]
         )
-        self.assertTrue(order.filesystem_frozen)
+        self.assertTrue(sequence.filesystem_frozen)
         self.do("inner")
         self.assertEqual(self.noted(), ["resumed", "thaw app synced"])
-        self.assertFalse(order.filesystem_frozen)
+        self.assertFalse(sequence.filesystem_frozen)
         self.do("app")
         self.assertEqual(self.noted(), ["stamp: off"])
         self.assertEqual(self.successResultOf(thaw), ())
@@ -290,11 +291,11 @@ class ThawTests(OrderTestCase):
         self.actor("first", 10)
         self.actor("one", 20)
         self.actor("other", 20)
-        order = self.order()
-        self.freeze(order)
+        sequence = self.sequence()
+        self.freeze(sequence)
         self.do("first", "one", "other")
         self.noted()
-        self.thaw(order)
+        self.thaw(sequence)
         self.actors["one"].fail(ParticipantError("exit status 1"))
         self.do("other")
         self.assertEqual(
@@ -303,10 +304,10 @@ class ThawTests(OrderTestCase):
 
     def test_stamp_stays(self) -> None:
         """Where the stamp cannot be taken off, everything is thawed all the same."""
-        order = self.hold()
+        sequence = self.hold()
         self.stamp.path.unlink()
         self.state_directory.rmdir()
-        thaw = self.thaw(order)
+        thaw = self.thaw(sequence)
         self.do("late", "outer", "inner", "app")
         self.assertEqual(self.successResultOf(thaw), ())
 
@@ -315,13 +316,13 @@ class ThawTests(OrderTestCase):
         self.actor("app", 10)
         self.actor("disk", 90, freezes_filesystem=True)
         self.actor("never", 95)
-        order = self.order()
-        freeze = self.freeze(order)
+        sequence = self.sequence()
+        freeze = self.freeze(sequence)
         self.do("disk", "app")
         self.actors["disk"].fail(ParticipantError("it is too late"))
         self.assertEqual(self.refusal(freeze), ("disk: it is too late",))
         self.noted()
-        thaw = self.thaw(order)
+        thaw = self.thaw(sequence)
         self.assertEqual(self.noted(), ["thaw disk synced"])
         self.do("disk", "app")
         self.assertEqual(self.noted(), ["resumed", "thaw app synced", "stamp: off"])
@@ -331,19 +332,19 @@ class ThawTests(OrderTestCase):
 class HoldTests(OrderTestCase):
     """What is asked of a window that holds."""
 
-    def flush(self, order: Order) -> Deferred[None]:
-        return Deferred.fromCoroutine(order.flush(Terms("w1", 99.0, lambda *_: None)))
+    def flush(self, sequence: FreezeSequence) -> Deferred[None]:
+        return Deferred.fromCoroutine(sequence.flush())
 
     def test_flush(self) -> None:
         """Those with nothing to thaw are frozen again, in order."""
         self.actor("second", 20, holds=False)
         self.actor("app", 15)
         self.actor("first", 10, holds=False)
-        order = self.order()
-        self.freeze(order)
+        sequence = self.sequence()
+        self.freeze(sequence)
         self.do("first", "app", "second")
         self.noted()
-        flush = self.flush(order)
+        flush = self.flush(sequence)
         self.do("first", "second")
         self.assertEqual(self.noted(), ["freeze first", "freeze second"])
         self.successResultOf(flush)
@@ -352,23 +353,23 @@ class HoldTests(OrderTestCase):
         """While nothing can be written nothing is flushed: it would hang, and nothing is dirty."""
         self.actor("flush", 10, holds=False)
         self.actor("disk", 90, freezes_filesystem=True)
-        order = self.order()
-        self.freeze(order)
+        sequence = self.sequence()
+        self.freeze(sequence)
         self.do("disk", "flush", "disk")
         self.noted()
-        self.successResultOf(self.flush(order))
+        self.successResultOf(self.flush(sequence))
         self.assertEqual(self.noted(), [])
 
     def test_extend(self) -> None:
         """Whoever holds, or is about to, hears until when."""
         for name, place, holds in (("lock", 10, True), ("flush", 20, False), ("late", 30, True)):
             self.actor(name, place, holds=holds)
-        order = self.order()
-        self.freeze(order)
+        sequence = self.sequence()
+        self.freeze(sequence)
         self.do("lock")
-        order.extend(120.5)
+        sequence.extend(120.5)
         heard = {name: actor.until for name, actor in self.actors.items()}
         self.assertEqual(heard, {"lock": 120.5, "flush": 0.0, "late": 0.0})
         self.do("flush")
-        order.extend(121.5)
+        sequence.extend(121.5)
         self.assertEqual(self.actors["late"].until, 121.5)

@@ -10,11 +10,11 @@ from tests.acting import Actor, Frozen
 from xohook.errors import ParticipantError, RecordError
 from xohook.participants import Unthawed
 from xohook.record import Entry
-from xohook.steps import Step, Terms
+from xohook.steps import ParticipantRun, WindowTerms
 
 
 class StepTestCase(SynchronousTestCase):
-    """One step, its participant in the test's hands."""
+    """One run, its participant in the test's hands."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -22,23 +22,23 @@ class StepTestCase(SynchronousTestCase):
         self.actor = Actor("a", self.stage)
         self.unwritable = False
         self.seen: list[str] = []
-        self.step = Step(self.actor, self.clock, self.write, self.changed)
+        self.a_run = ParticipantRun(self.actor, self.clock, self.write, self.changed)
 
     def write(self) -> None:
-        self.stage.append(f"record {dict(self.step.process)}")
+        self.stage.append(f"record {dict(self.a_run.process)}")
         if self.unwritable:
             raise RecordError("cannot write the record")
 
-    def changed(self, step: Step) -> None:
-        self.seen.append(step.phase)
+    def changed(self, run: ParticipantRun) -> None:
+        self.seen.append(run.phase)
 
     def freeze(self) -> Deferred[None]:
         return Deferred.fromCoroutine(
-            self.step.freeze(Terms("w1", 9.0, lambda _, reason: self.stage.append(reason)))
+            self.a_run.freeze(WindowTerms("w1", 9.0, lambda _, reason: self.stage.append(reason)))
         )
 
     def thaw(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.step.thaw("w1", "synced"))
+        return Deferred.fromCoroutine(self.a_run.thaw("w1", "synced"))
 
 
 class FreezeTests(StepTestCase):
@@ -48,15 +48,16 @@ class FreezeTests(StepTestCase):
         """It is frozen, and how long that took is kept."""
         freeze = self.freeze()
         self.assertEqual(
-            (self.step.phase, self.step.process), ("freezing", {"pid": 1, "started": 2})
+            (self.a_run.phase, self.a_run.process), ("freezing", {"pid": 1, "started": 2})
         )
         self.clock.advance(2.5)
         self.actor.do(b"all well")
         self.successResultOf(freeze)
         self.assertEqual(
-            (self.step.phase, self.step.seconds, self.step.output), ("frozen", 2.5, b"all well")
+            (self.a_run.phase, self.a_run.seconds, self.a_run.output),
+            ("frozen", 2.5, b"all well"),
         )
-        self.assertEqual(self.step.process, {})
+        self.assertEqual(self.a_run.process, {})
 
     def test_asked(self) -> None:
         """The participant hears the window, its own timeout, and no outcome."""
@@ -70,10 +71,10 @@ class FreezeTests(StepTestCase):
         self.actor.fail(ParticipantError("exit status 1", b"oh no"))
         self.failureResultOf(freeze, ParticipantError)
         self.assertEqual(
-            (self.step.phase, self.step.freeze_problem, self.step.output),
+            (self.a_run.phase, self.a_run.freeze_problem, self.a_run.output),
             ("failed", "exit status 1", b"oh no"),
         )
-        self.assertTrue(self.step.may_hold)
+        self.assertTrue(self.a_run.may_hold)
 
     def test_continue(self) -> None:
         """With on_failure = continue the window does not end by it."""
@@ -81,7 +82,7 @@ class FreezeTests(StepTestCase):
         freeze = self.freeze()
         self.actor.fail(ParticipantError("exit status 1"))
         self.successResultOf(freeze)
-        self.assertEqual((self.step.phase, self.step.freeze_problem), ("failed", "exit status 1"))
+        self.assertEqual((self.a_run.phase, self.a_run.freeze_problem), ("failed", "exit status 1"))
 
     def test_timeout(self) -> None:
         """At its timeout, and not before, it is ended."""
@@ -90,7 +91,7 @@ class FreezeTests(StepTestCase):
         self.assertNoResult(freeze)
         self.clock.advance(0.1)
         self.failureResultOf(freeze, ParticipantError)
-        self.assertEqual(self.step.freeze_problem, "not done within 30s, and told to end")
+        self.assertEqual(self.a_run.freeze_problem, "not done within 30s, and told to end")
         self.assertEqual(self.stage[-1], "freeze a cancelled")
 
     def test_cancelled(self) -> None:
@@ -98,26 +99,26 @@ class FreezeTests(StepTestCase):
         freeze = self.freeze()
         freeze.cancel()
         self.failureResultOf(freeze, CancelledError)
-        self.assertEqual((self.step.phase, self.step.freeze_problem), ("failed", "broken off"))
-        self.assertTrue(self.step.may_hold)
+        self.assertEqual((self.a_run.phase, self.a_run.freeze_problem), ("failed", "broken off"))
+        self.assertTrue(self.a_run.may_hold)
 
     def test_process_that_is_being_ended(self) -> None:
         """Until what was broken off is gone its process stands in the record."""
         self.freeze().addErrback(lambda _: None)
         self.clock.advance(30.0)
-        self.assertEqual(self.step.process, {"pid": 1, "started": 2})
-        self.assertEqual(self.step.output, b"so far")
+        self.assertEqual(self.a_run.process, {"pid": 1, "started": 2})
+        self.assertEqual(self.a_run.output, b"so far")
         self.actor.quiet = Deferred()
         self.thaw()
-        self.assertEqual(self.step.process, {"pid": 1, "started": 2})
+        self.assertEqual(self.a_run.process, {"pid": 1, "started": 2})
         self.actor.quiet.callback(None)
-        self.assertEqual(self.step.process, {"pid": 2, "started": 2})
+        self.assertEqual(self.a_run.process, {"pid": 2, "started": 2})
 
     def test_record_first(self) -> None:
         """Where the record cannot be written the freeze fails with the reason."""
         self.unwritable = True
         self.failureResultOf(self.freeze(), ParticipantError)
-        self.assertEqual(self.step.freeze_problem, "cannot write the record")
+        self.assertEqual(self.a_run.freeze_problem, "cannot write the record")
 
     def test_quiet_first(self) -> None:
         """What was broken off before must be gone before it begins."""
@@ -134,7 +135,7 @@ class FreezeTests(StepTestCase):
         freeze = self.freeze()
         self.actor.fail(ZeroDivisionError("by zero"))
         self.failureResultOf(freeze, ParticipantError)
-        self.assertIn("a fault of xohook itself: ZeroDivisionError", self.step.freeze_problem)
+        self.assertIn("a fault of xohook itself: ZeroDivisionError", self.a_run.freeze_problem)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
@@ -146,27 +147,27 @@ class PrepareTests(StepTestCase):
         self.actor.need_preparing()
 
     def prepare(self) -> Deferred[None]:
-        terms = Terms("w1", 9.0, lambda _, reason: self.stage.append(reason))
-        return Deferred.fromCoroutine(self.step.prepare(terms))
+        terms = WindowTerms("w1", 9.0, lambda _, reason: self.stage.append(reason))
+        return Deferred.fromCoroutine(self.a_run.prepare(terms))
 
     def test_good(self) -> None:
         """It is prepared, and may hold from the beginning of that on; its freeze follows."""
         prepare = self.prepare()
-        self.assertEqual(self.step.phase, "preparing")
-        self.assertTrue(self.step.may_hold)
+        self.assertEqual(self.a_run.phase, "preparing")
+        self.assertTrue(self.a_run.may_hold)
         self.actor.do()
         self.successResultOf(prepare)
-        self.assertEqual((self.step.phase, self.stage[0]), ("prepared", "prepare a"))
+        self.assertEqual((self.a_run.phase, self.stage[0]), ("prepared", "prepare a"))
         freeze = self.freeze()
         self.actor.do()
         self.successResultOf(freeze)
-        self.assertEqual(self.step.phase, "frozen")
+        self.assertEqual(self.a_run.phase, "frozen")
 
     def test_nothing_to_do(self) -> None:
         """One that needs none is as it was."""
         self.actor.prepare = None
         self.successResultOf(self.prepare())
-        self.assertEqual((self.step.phase, self.stage), ("waiting", []))
+        self.assertEqual((self.a_run.phase, self.stage), ("waiting", []))
 
     def test_told(self) -> None:
         """It hears until when a guard holds, and how to tell that it has let go."""
@@ -181,8 +182,8 @@ class PrepareTests(StepTestCase):
         prepare = self.prepare()
         self.actor.fail(ParticipantError("no such directory"))
         self.failureResultOf(prepare, ParticipantError)
-        self.assertEqual(self.step.freeze_problem, "no such directory")
-        self.assertTrue(self.step.may_hold)
+        self.assertEqual(self.a_run.freeze_problem, "no such directory")
+        self.assertTrue(self.a_run.may_hold)
 
     def test_continue(self) -> None:
         """With on_failure = continue it is left out of the freeze, its reason kept."""
@@ -193,14 +194,14 @@ class PrepareTests(StepTestCase):
         begun = len(self.stage)
         self.successResultOf(self.freeze())
         self.assertEqual(len(self.stage), begun)
-        self.assertEqual(self.step.freeze_problem, "no such directory")
+        self.assertEqual(self.a_run.freeze_problem, "no such directory")
 
     def test_timeout(self) -> None:
         """It may take as long as a freeze."""
         prepare = self.prepare()
         self.clock.advance(30.0)
         self.failureResultOf(prepare, ParticipantError)
-        self.assertEqual(self.step.freeze_problem, "not done within 30s, and told to end")
+        self.assertEqual(self.a_run.freeze_problem, "not done within 30s, and told to end")
         self.assertEqual(self.stage[-1], "prepare a cancelled")
 
     def test_cancelled(self) -> None:
@@ -208,7 +209,7 @@ class PrepareTests(StepTestCase):
         prepare = self.prepare()
         prepare.cancel()
         self.failureResultOf(prepare, CancelledError)
-        self.assertEqual((self.step.phase, self.step.freeze_problem), ("failed", "broken off"))
+        self.assertEqual((self.a_run.phase, self.a_run.freeze_problem), ("failed", "broken off"))
 
 
 class ThawTests(StepTestCase):
@@ -216,15 +217,15 @@ class ThawTests(StepTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.step.phase = "frozen"
+        self.a_run.phase = "frozen"
 
     def test_good(self) -> None:
         """It is thawed, and hears how the window ended."""
         thaw = self.thaw()
-        self.assertEqual(self.step.phase, "thawing")
+        self.assertEqual(self.a_run.phase, "thawing")
         self.actor.do()
         self.successResultOf(thaw)
-        self.assertEqual((self.step.phase, self.step.thaw_problem), ("thawed", ""))
+        self.assertEqual((self.a_run.phase, self.a_run.thaw_problem), ("thawed", ""))
         self.assertEqual(
             (self.actor.operations[0].outcome, self.actor.operations[0].timeout), ("synced", 20.0)
         )
@@ -234,8 +235,8 @@ class ThawTests(StepTestCase):
         thaw = self.thaw()
         self.actor.fail(ParticipantError("exit status 1", b"oh no"))
         self.successResultOf(thaw)
-        self.assertEqual((self.step.phase, self.step.thaw_problem), ("thawed", "exit status 1"))
-        self.assertIsNone(self.step.entry())
+        self.assertEqual((self.a_run.phase, self.a_run.thaw_problem), ("thawed", "exit status 1"))
+        self.assertIsNone(self.a_run.entry())
 
     def test_unwritable(self) -> None:
         """It goes on where the record cannot be written."""
@@ -243,22 +244,22 @@ class ThawTests(StepTestCase):
         thaw = self.thaw()
         self.actor.do()
         self.successResultOf(thaw)
-        self.assertEqual(self.step.thaw_problem, "")
+        self.assertEqual(self.a_run.thaw_problem, "")
 
     def test_nothing_to_do(self) -> None:
         """What has not begun, has been thawed or holds nothing is not thawed."""
         for phase, holds in (("waiting", True), ("thawed", True), ("frozen", False)):
-            self.step.phase, self.actor.holds = phase, holds
+            self.a_run.phase, self.actor.holds = phase, holds
             self.successResultOf(self.thaw())
         self.assertEqual(self.stage, [])
 
     def test_first_words(self) -> None:
         """What a failed freeze wrote is not replaced by what its thaw writes."""
-        self.step.freeze_problem, self.step.output = "exit status 1", b"why"
+        self.a_run.freeze_problem, self.a_run.output = "exit status 1", b"why"
         thaw = self.thaw()
         self.actor.do(b"undone")
         self.successResultOf(thaw)
-        self.assertEqual(self.step.output, b"why")
+        self.assertEqual(self.a_run.output, b"why")
 
 
 class ChangedTests(StepTestCase):
@@ -267,8 +268,8 @@ class ChangedTests(StepTestCase):
     def test_good(self) -> None:
         """A whole way, prepared first."""
         self.actor.need_preparing()
-        terms = Terms("w1", 9.0, lambda _, reason: None)
-        prepare = Deferred.fromCoroutine(self.step.prepare(terms))
+        terms = WindowTerms("w1", 9.0, lambda _, reason: None)
+        prepare = Deferred.fromCoroutine(self.a_run.prepare(terms))
         self.actor.do()
         self.successResultOf(prepare)
         freeze = self.freeze()
@@ -284,7 +285,7 @@ class ChangedTests(StepTestCase):
     def test_failed(self) -> None:
         """The reason is known when a failure is told."""
         problems: list[str] = []
-        self.step.changed = lambda step: problems.append(step.freeze_problem)
+        self.a_run.changed = lambda run: problems.append(run.freeze_problem)
         self.freeze().addErrback(lambda _: None)
         self.actor.fail(ParticipantError("exit status 1"))
         self.assertEqual(problems, ["", "exit status 1"])
@@ -294,14 +295,14 @@ class ChangedTests(StepTestCase):
         freeze = self.freeze().addErrback(lambda _: None)
         freeze.cancel()
         self.assertEqual(
-            (self.seen, self.step.freeze_problem), (["freezing", "failed"], "broken off")
+            (self.seen, self.a_run.freeze_problem), (["freezing", "failed"], "broken off")
         )
 
     def test_unthawed(self) -> None:
         """What may still be frozen is handed over, and counts as thawed once it is."""
         adopted: list[Unthawed] = []
-        self.step.adopt = lambda unthawed, _: adopted.append(unthawed)
-        self.step.phase = "frozen"
+        self.a_run.adopt = lambda unthawed, _: adopted.append(unthawed)
+        self.a_run.phase = "frozen"
         frozen = self.actor.unthawed = Frozen()
         self.thaw()
         self.actor.fail(ParticipantError("no answer"))
@@ -321,7 +322,7 @@ class RecordTests(StepTestCase):
     def test_nothing_owed(self) -> None:
         """A participant that owes nothing and runs no process never has it written."""
         self.patch(self.actor, "recovery_data", dict)
-        self.step.write = lambda: self.stage.append("record")
+        self.a_run.write = lambda: self.stage.append("record")
         freeze = self.freeze()
         self.assertEqual(self.stage, ["freeze a", "record"])
         self.actor.do()
@@ -338,17 +339,19 @@ class EntryTests(StepTestCase):
         """A participant that may hold is in it, from its freeze's beginning to its thaw's end."""
         entry = Entry("a", 40, {"name": "a"}, {})
         for phase in ("freezing", "frozen", "failed", "thawing"):
-            self.step.phase = phase
-            self.assertEqual(self.step.entry(), entry)
+            self.a_run.phase = phase
+            self.assertEqual(self.a_run.entry(), entry)
         for phase in ("waiting", "thawed"):
-            self.step.phase = phase
-            self.assertIsNone(self.step.entry())
+            self.a_run.phase = phase
+            self.assertIsNone(self.a_run.entry())
 
     def test_flush(self) -> None:
         """One that only flushes is in it while its process runs."""
         self.actor.holds = False
         freeze = self.freeze()
-        self.assertEqual(self.step.entry(), Entry("a", 40, {"name": "a"}, {"pid": 1, "started": 2}))
+        self.assertEqual(
+            self.a_run.entry(), Entry("a", 40, {"name": "a"}, {"pid": 1, "started": 2})
+        )
         self.actor.do()
         self.successResultOf(freeze)
-        self.assertIsNone(self.step.entry())
+        self.assertIsNone(self.a_run.entry())

@@ -167,7 +167,7 @@ class FreezeTests(SynchronousTestCase):
         """A participant that lets go of itself during the freeze breaks the window."""
         scene = Scene()
         scene.sync("A")
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.done()
         self.assertEqual(
             scene.events(),
@@ -238,7 +238,7 @@ class ThawTests(SynchronousTestCase):
         scene = Scene()
         scene.sync("A")
         scene.done()
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.post_sync("P")
         scene.post_sync("Q")
         scene.done()
@@ -260,7 +260,7 @@ class ThawTests(SynchronousTestCase):
     def test_let_go(self) -> None:
         """What lets go of itself while it is thawed spoils nothing any more."""
         scene = self.thawing()
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.done()
         self.assertEqual(scene.events(), ["closed synced", "P 200"])
 

@@ -55,7 +55,7 @@ class Xo:
             scene.wait(LIMIT)
         else:
             scene.post_sync(f"P{self._count}", source)
-        if scene.work.under_way:
+        if scene.effects.under_way:
             scene.done()
         [end] = [event for event in scene.events() if event.startswith("closed ")]
         return end.split()[1].rstrip(";")
@@ -204,10 +204,10 @@ class NoHoldTests(SynchronousTestCase):
     def test_in_the_thaw(self) -> None:
         """One that comes while a window thaws counts from then on, though it is answered later."""
         scene = holding("S")
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.post_sync("P")
         self.assertEqual(scene.debts(), (0, ()))
-        self.assertEqual(scene.work.saved(), (0, ()))
+        self.assertEqual(scene.effects.saved(), (0, ()))
         scene.wait(LIFETIME)
         scene.done()
         self.assertEqual(scene.events()[-1], "P 500")

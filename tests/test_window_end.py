@@ -13,7 +13,7 @@ class StopTests(SynchronousTestCase):
     def test_idle(self) -> None:
         """With no window open it is there at once, and everything is refused from then on."""
         scene = Scene()
-        scene.windows.stop()
+        scene.machine.stop()
         scene.sync("A")
         scene.post_sync("P")
         scene.rehearse("R", 5)
@@ -23,17 +23,17 @@ class StopTests(SynchronousTestCase):
     def test_sync_is_expected(self) -> None:
         """A ``/sync`` that was refused leaves its ``/post-sync`` to the next start."""
         scene = Scene()
-        scene.windows.stop()
+        scene.machine.stop()
         scene.sync("A")
-        self.assertEqual([late.answered for late in scene.work.saved()[1]], [False])
+        self.assertEqual([late.answered for late in scene.effects.saved()[1]], [False])
 
     def test_freezing(self) -> None:
         """A freeze is broken off and undone; who waited for it hears 503."""
         scene = Scene()
         scene.sync("A")
-        scene.windows.stop()
-        scene.windows.stop()
-        scene.windows.let_go("p: ended")
+        scene.machine.stop()
+        scene.machine.stop()
+        scene.machine.let_go("p: ended")
         scene.sync("B")
         scene.done()
         why = "the agent is shutting down"
@@ -56,8 +56,8 @@ class StopTests(SynchronousTestCase):
         scene = Scene()
         scene.sync("A")
         scene.done()
-        scene.windows.stop()
-        self.assertEqual([late.answered for late in scene.work.saved()[1]], [True])
+        scene.machine.stop()
+        self.assertEqual([late.answered for late in scene.effects.saved()[1]], [True])
         scene.done()
         self.assertEqual(
             scene.events(),
@@ -75,7 +75,7 @@ class StopTests(SynchronousTestCase):
         scene = Scene()
         scene.sync("A")
         scene.done()
-        scene.windows.stop()
+        scene.machine.stop()
         scene.events()
         scene.post_sync("P")
         self.assertEqual(scene.events(), ["P 503"])
@@ -86,11 +86,11 @@ class StopTests(SynchronousTestCase):
         scene = Scene()
         scene.sync("A")
         scene.done()
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.events()
         scene.post_sync("P")
         scene.sync("B")
-        scene.windows.stop()
+        scene.machine.stop()
         scene.done()
         self.assertEqual(scene.events(), ["P 503", "closed broken; p: ended", "B 503", "stopped"])
         # A's has come; B's is still expected.
@@ -102,7 +102,7 @@ class StopTests(SynchronousTestCase):
         scene.sync("A")
         scene.done()
         scene.post_sync("P")
-        scene.windows.stop()
+        scene.machine.stop()
         scene.done()
         self.assertEqual(scene.events()[2:], ["thaw synced", "closed synced", "P 200", "stopped"])
 
@@ -111,7 +111,7 @@ class StopTests(SynchronousTestCase):
         scene = Scene()
         scene.sync("A")
         scene.sync("B")
-        scene.windows.stop()
+        scene.machine.stop()
         scene.events()
         scene.gone("B")
         scene.wait(BUDGET)
@@ -124,7 +124,7 @@ class StopTests(SynchronousTestCase):
         """Who rehearses hears how it ended, however long the thaw takes."""
         scene = Scene()
         scene.rehearse("R", 5)
-        scene.windows.stop()
+        scene.machine.stop()
         scene.events()
         scene.wait(BUDGET)
         scene.done()
@@ -138,7 +138,7 @@ class ThawNowTests(SynchronousTestCase):
         """With none open there is nothing to do, before and after the agent's end."""
         scene = Scene()
         scene.thaw_now("T")
-        scene.windows.stop()
+        scene.machine.stop()
         scene.thaw_now("U")
         self.assertEqual(scene.events(), ["T 200", "stopped", "U 200"])
         self.assertEqual(scene.answers["T"].window, None)
@@ -194,7 +194,7 @@ class ThawNowTests(SynchronousTestCase):
     def test_stopping(self) -> None:
         """While the agent ends, whoever asks waits for the thaw as well."""
         scene = holding("A")
-        scene.windows.stop()
+        scene.machine.stop()
         scene.thaw_now("T")
         scene.done()
         self.assertEqual(
@@ -250,7 +250,7 @@ class ReturningTests(SynchronousTestCase):
         scene = Scene()
         scene.sync("A")
         scene.done()
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.post_sync("P")
         scene.sync("B")
         scene.then["P"] = lambda: scene.sync("C")
@@ -295,7 +295,7 @@ class ReturningTests(SynchronousTestCase):
         scene = Scene()
         scene.then["A"] = lambda: scene.sync("B")
         scene.sync("A")
-        scene.windows.stop()
+        scene.machine.stop()
         scene.done()
         self.assertEqual(scene.answers["B"].status, 503)
 
@@ -317,8 +317,8 @@ class AnyStateTests(SynchronousTestCase):
             scenes[name].done()
         scenes["flushing"].sync("B")
         scenes["thawing"].post_sync("P")
-        scenes["stopping"].windows.stop()
-        scenes["stopped"].windows.stop()
+        scenes["stopping"].machine.stop()
+        scenes["stopped"].machine.stop()
         return scenes
 
     def test_every_input(self) -> None:
@@ -329,15 +329,17 @@ class AnyStateTests(SynchronousTestCase):
             "rehearse": lambda scene: scene.rehearse("X", 5.0),
             "thaw_now": lambda scene: scene.thaw_now("X"),
             "gone": lambda scene: (scene.post_sync("X"), scene.gone("X")),
-            "let_go": lambda scene: scene.windows.let_go("p: ended"),
-            "stop": lambda scene: scene.windows.stop(),
+            "let_go": lambda scene: scene.machine.let_go("p: ended"),
+            "stop": lambda scene: scene.machine.stop(),
         }
         for name, take in inputs.items():
             for state, scene in self.scenes().items():
                 take(scene)
                 scene.run_out()
                 self.assertEqual(
-                    (scene.work.state, scene.clock.getDelayedCalls()), ("idle", []), (name, state)
+                    (scene.effects.state, scene.clock.getDelayedCalls()),
+                    ("idle", []),
+                    (name, state),
                 )
                 if name in ("sync", "post_sync", "rehearse", "thaw_now"):
                     self.assertIn("X", scene.answers, (name, state))

@@ -67,7 +67,7 @@ class OwedTests(SynchronousTestCase):
     def test_let_go(self) -> None:
         """A participant that lets go of itself breaks the window."""
         scene = holding("A")
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.done()
         scene.post_sync("P")
         self.assertEqual(scene.events(), ["thaw broken", "closed broken; p: ended", "P 500"])

@@ -66,7 +66,7 @@ class JoinTests(SynchronousTestCase):
     def test_too_late_for_its_budget(self) -> None:
         """Who comes too late is answered when its budget is used up."""
         scene = Scene()
-        scene.course.limits.hold_limit = 400.0
+        scene.context.limits.hold_limit = 400.0
         scene.sync("A")
         scene.done()
         scene.wait(399)
@@ -199,7 +199,7 @@ class JoinTests(SynchronousTestCase):
         """A window that breaks during a flush leaves who joined it a window of its own."""
         scene = holding("A")
         scene.sync("B")
-        scene.windows.let_go("p: ended")
+        scene.machine.let_go("p: ended")
         scene.done()
         self.assertEqual(
             scene.events(),
@@ -210,7 +210,7 @@ class JoinTests(SynchronousTestCase):
         """Who was joining when the agent ends is refused, and its ``/post-sync`` expected."""
         scene = holding("A")
         scene.sync("B")
-        scene.windows.stop()
+        scene.machine.stop()
         scene.done()
         self.assertEqual(scene.events()[-2:], ["B 503", "stopped"])
         self.assertEqual([each.answered for each in scene.debts()[1]], [True, False])

@@ -121,7 +121,7 @@ class AnyRun(RuleBasedStateMachine):
             assert (status == 503) == self.is_stopped or status == 500
             self.miss(snapshot)
             return
-        assert self.scene.work.state == "holding"
+        assert self.scene.effects.state == "holding"
         if self.first_answer is None:
             self.first_answer = self.now
         snapshot.is_admitted = True
@@ -169,16 +169,16 @@ class AnyRun(RuleBasedStateMachine):
         self.scene.sync(name, source)
 
     @rule(data=st.data(), seconds=st.sampled_from([1.0, 10.0, 119.0]))
-    @precondition(lambda self: self.scene.work.state in ("idle", "holding"))
+    @precondition(lambda self: self.scene.effects.state in ("idle", "holding"))
     def admit(self, data: st.DataObject, seconds: float) -> None:
         """Serve somebody at once, who then waits for its snapshot."""
         self.sync(data)
-        if self.scene.work.under_way:
+        if self.scene.effects.under_way:
             self.scene.done()
         self.wait(seconds)
 
     @rule(data=st.data())
-    @precondition(lambda self: self.scene.work.state == "holding")
+    @precondition(lambda self: self.scene.effects.state == "holding")
     def join(self, data: st.DataObject) -> None:
         """Have one snapshot finished while another is asked for."""
         self.sync(data)
@@ -200,13 +200,13 @@ class AnyRun(RuleBasedStateMachine):
 
     def send_post_sync(self, snapshot: Snapshot, source: str) -> None:
         """Send the ``/post-sync`` of a snapshot, and foresee its answer."""
-        state = "stopped" if self.is_stopped else self.scene.work.state
+        state = "stopped" if self.is_stopped else self.scene.effects.state
         possible = [
             each
             for each in self.scene.late_post_syncs.present(self.now)
             if may_be_same(source, each.source)
         ]
-        window = self.scene.course.window
+        window = self.scene.context.window
         meant = whose(source, window.owing if window else (), possible)
         is_present = state == "holding" and meant is not Whose.EARLIER
         name = self.name("P", "now" if is_present else "late")
@@ -235,7 +235,7 @@ class AnyRun(RuleBasedStateMachine):
     @precondition(lambda self: self.count % 6 == 5)
     def thaw_now(self) -> None:
         """Have an administrator end the present window, which is good only if it thaws already."""
-        is_open = self.scene.work.state not in ("idle", "thawing")
+        is_open = self.scene.effects.state not in ("idle", "thawing")
         name = self.name("T", "thaw_now")
         self.scene.thaw_now(name)
         if is_open:
@@ -254,10 +254,10 @@ class AnyRun(RuleBasedStateMachine):
         self.scene.gone(name)
 
     @rule(fails=st.booleans())
-    @precondition(lambda self: self.scene.work.under_way)
+    @precondition(lambda self: self.scene.effects.under_way)
     def done(self, fails: bool) -> None:
         """End what is under way, well or badly."""
-        if self.scene.work.under_way == "thaw" and fails:
+        if self.scene.effects.under_way == "thaw" and fails:
             # A hold that failed to end well is told to whoever ended it.
             for name in self.closing:
                 if self.kinds[name] == "now":
@@ -268,7 +268,7 @@ class AnyRun(RuleBasedStateMachine):
     @precondition(lambda self: self.count % 8 == 7)
     def let_go(self) -> None:
         """Have a participant let go by itself."""
-        self.scene.windows.let_go("p: ended")
+        self.scene.machine.let_go("p: ended")
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 50.0, 300.0, 599.0]))
     def wait(self, seconds: float) -> None:
@@ -280,7 +280,7 @@ class AnyRun(RuleBasedStateMachine):
     def stop(self) -> None:
         """Tell the agent to end."""
         self.is_stopped = True
-        self.scene.windows.stop()
+        self.scene.machine.stop()
 
     # What holds at all times.
 
@@ -315,7 +315,7 @@ class AnyRun(RuleBasedStateMachine):
     @invariant()
     def idle(self) -> None:
         """When nothing is open nobody waits, and the clock holds no call."""
-        if self.scene.work.state == "idle":
+        if self.scene.effects.state == "idle":
             assert self.unanswered() == []
             assert self.scene.clock.getDelayedCalls() == []
 

@@ -1,4 +1,4 @@
-"""A machine of windows with nothing around it: its work and its answers are noted in one list."""
+"""A state machine with nothing around it: its effects and its answers are noted in one list."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 
 from xohook.answers import Answer, Outcome, Requester
-from xohook.course import Course
+from xohook.course import WindowContext
+from xohook.inputs import WindowInputs
 from xohook.strays import LatePostSync, LatePostSyncs
-from xohook.window import new_windows
-from xohook.work import Limits
+from xohook.window import new_machine
+from xohook.work import Limits, MachineState
 
 BUDGET = 50.0
 """Seconds of freeze budget in a scene."""
@@ -25,8 +26,8 @@ UNKNOWN = "a local socket"
 """The source of whoever comes from no address."""
 
 
-class NotedWork:
-    """A :class:`~xohook.course.Work` that notes what it is asked for, and holds it to its order.
+class NotedEffects:
+    """:class:`~xohook.work.WindowEffects` that are noted, and must come in their order.
 
     :param scene: where the notes go, and whose machine is told of an end.
     :param at_once: whether all that is asked for is done before the call returns.
@@ -46,13 +47,23 @@ class NotedWork:
             return {"freeze": "freezing", "thaw": "thawing"}[self.under_way]
         return "holding" if self.is_frozen else "idle"
 
-    def freeze(self, window: str) -> None:
+    def window_opened(self, state: MachineState) -> None:
+        """See that the new window is in the state."""
+        assert state == self._scene.context.state()
+
+    def freeze(self, inputs: WindowInputs, window: str, until: float) -> None:
         """Note it; nothing may be frozen."""
+        assert inputs is self._scene.machine
+        limits = self._scene.context.limits
+        longest = limits.freeze_budget + limits.hold_limit
+        assert until == self._scene.clock.seconds() + longest
         assert self.state == "idle", self.state
         self._begin("freeze", f"freeze {window}")
 
-    def flush(self, window: str) -> None:
+    def flush(self, inputs: WindowInputs) -> None:
         """Note it; everything must be frozen."""
+        assert inputs is self._scene.machine
+        window = self._scene.context.present.id
         assert (self.state, self.under_way) == ("holding", ""), self.under_way
         self._begin("flush", f"flush {window}")
 
@@ -60,8 +71,9 @@ class NotedWork:
         """Hear how long the hold lasts; something must be held."""
         assert self.is_frozen
 
-    def thaw(self, outcome: Outcome) -> None:
+    def thaw(self, inputs: WindowInputs, outcome: Outcome) -> None:
         """Note it; nothing may be under way."""
+        assert inputs is self._scene.machine
         assert not self.under_way, self.under_way
         self._begin("thaw", f"thaw {outcome.value}")
 
@@ -72,9 +84,11 @@ class NotedWork:
         self.under_way = ""
         return (f"p: not frozen: {why}",)
 
-    def save(self) -> None:
+    def persist(self, state: MachineState) -> None:
         """Keep what is owed and expected as it is now."""
-        self._saved = self._scene.debts()
+        assert state == self._scene.context.state()
+        late = self._scene.late_post_syncs.present(self._scene.clock.seconds())
+        self._saved = len(state.owing), late
 
     def saved(self) -> tuple[int, tuple[LatePostSync, ...]]:
         """Tell what was saved last, as far as it still counts.
@@ -85,7 +99,7 @@ class NotedWork:
         now = self._scene.clock.seconds()
         return owed, tuple(late for late in late_post_syncs if now < late.until)
 
-    def closed(self, end: Answer) -> None:
+    def window_closed(self, end: Answer) -> None:
         """Note it."""
         self._scene.note("; ".join((f"closed {end.state}", *end.lines)))
 
@@ -100,18 +114,18 @@ class NotedWork:
         :param lines: what went wrong in it.
         """
         work, self.under_way = self.under_way, ""
-        windows = self._scene.windows
+        machine = self._scene.machine
         if work == "freeze" and lines:
-            windows.freeze_failed(lines)
+            machine.freeze_failed(lines)
         elif work == "freeze":
             self.is_frozen = True
-            windows.frozen()
+            machine.frozen()
         elif work == "flush":
-            windows.flushed(lines)
+            machine.flushed(lines)
         else:
             assert work == "thaw", "nothing is under way"
             self.is_frozen = False
-            windows.thawed(lines)
+            machine.thawed(lines)
 
     def _begin(self, work: str, note: str) -> None:
         self.under_way = work
@@ -131,25 +145,25 @@ class Scene:
         self, *, at_once: bool = False, late_post_syncs: tuple[LatePostSync, ...] = ()
     ) -> None:
         self.clock = Clock()
-        self.work = NotedWork(self, at_once)
+        self.effects = NotedEffects(self, at_once)
         self.late_post_syncs = LatePostSyncs(late_post_syncs)
         self.windows_opened = 0
-        self.course = Course(
+        self.context = WindowContext(
             self.clock,
-            self.work,
+            self.effects,
             Limits(BUDGET, LIMIT),
             self._new_id,
             self.late_post_syncs,
             lambda: MIDNIGHT + self.clock.seconds(),
         )
-        self.windows = new_windows(self.course)
+        self.machine = new_machine(self.context)
         self.answers: dict[str, Answer] = {}
         self.then: dict[str, Callable[[], None]] = {}
         self.on_answer: Callable[[str, Answer], None] = lambda name, answer: None
         self.on_note: Callable[[str], None] = lambda event: None
         self._requesters: dict[str, Requester] = {}
         self._events: list[str] = []
-        self.work.save()
+        self.context.persist()
 
     def note(self, event: str) -> None:
         """Note an event.
@@ -172,7 +186,7 @@ class Scene:
 
         :return: how many are owed to the present window, and those expected beyond it.
         """
-        window = self.course.window
+        window = self.context.window
         return window.owed if window else 0, self.late_post_syncs.present(self.clock.seconds())
 
     def sync(self, name: str, source: str = UNKNOWN) -> None:
@@ -181,7 +195,7 @@ class Scene:
         :param name: who it is, in the notes; each name asks once.
         :param source: where it comes from.
         """
-        self.windows.sync(self._requester(name, source))
+        self.machine.sync(self._requester(name, source))
 
     def post_sync(self, name: str, source: str = UNKNOWN) -> None:
         """Have somebody ask for ``/post-sync``.
@@ -189,7 +203,7 @@ class Scene:
         :param name: who it is, in the notes; each name asks once.
         :param source: where it comes from.
         """
-        self.windows.post_sync(self._requester(name, source))
+        self.machine.post_sync(self._requester(name, source))
 
     def rehearse(self, name: str, hold: float) -> None:
         """Have somebody ask for a rehearsal.
@@ -197,28 +211,28 @@ class Scene:
         :param name: who it is, in the notes; each name asks once.
         :param hold: seconds of hold.
         """
-        self.windows.rehearse(self._requester(name), hold)
+        self.machine.rehearse(self._requester(name), hold)
 
     def thaw_now(self, name: str) -> None:
         """Have an administrator end the present window.
 
         :param name: who it is, in the notes; each name asks once.
         """
-        self.windows.thaw_now(self._requester(name))
+        self.machine.thaw_now(self._requester(name))
 
     def gone(self, name: str) -> None:
         """Have a requester close its connection.
 
         :param name: who it is.
         """
-        self.windows.gone(self._requesters[name])
+        self.machine.gone(self._requesters[name])
 
     def done(self, *lines: str) -> None:
         """Let what is under way be done.
 
         :param lines: what went wrong in it.
         """
-        self.work.finish(*lines)
+        self.effects.finish(*lines)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, each call of the clock at its own time.
@@ -245,8 +259,8 @@ class Scene:
 
     def run_out(self) -> None:
         """Let everything come to its end: what is under way is done, and holds expire."""
-        while self.work.state != "idle":
-            if self.work.under_way:
+        while self.effects.state != "idle":
+            if self.effects.under_way:
                 self.done()
             else:
                 self.wait(2 * LIMIT)
@@ -261,13 +275,13 @@ class Scene:
         :return: their names.
         """
         names = {id(each): name for name, each in self._requesters.items()}
-        return [names[id(each)] for each in self.course.unanswered()]
+        return [names[id(each)] for each in self.context.unanswered()]
 
     def _requester(self, name: str, source: str = "") -> Requester:
         def deliver(answer: Answer) -> None:
             assert name not in self.answers, f"{name} was answered twice"
             # Whoever reads the record after this answer must know what the answer promised.
-            assert self.work.saved() == self.debts(), (self.work.saved(), self.debts())
+            assert self.effects.saved() == self.debts(), (self.effects.saved(), self.debts())
             self.answers[name] = answer
             self.note(f"{name} {answer.status}")
             self.on_answer(name, answer)

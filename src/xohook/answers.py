@@ -1,4 +1,4 @@
-"""What windows say to those who asked: outcomes, answers and requesters. Pure."""
+"""What requesters are answered: outcomes, answers and requesters. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Outcome(str, Enum):
 
     @property
     def is_good(self) -> bool:
-        """Tell whether all held until it was asked to let go.
+        """Return whether all participants stayed frozen until the agent thawed them.
 
-        :return: whether it did.
+        :return: whether they did.
         """
         return self in (Outcome.SYNCED, Outcome.REHEARSED)
 
@@ -35,8 +35,8 @@ class Outcome(str, Enum):
 class Answer:
     """The answer to one request.
 
-    :param status: the HTTP status that says it.
-    :param window: the id of the window that it speaks of, None where there is none.
+    :param status: the HTTP status.
+    :param window: the id of the window that it is about, None if there is none.
     :param state: the window's state, or its outcome once it has ended.
     :param lines: what went wrong, a line each.
     :param hold: seconds that the hold which begins with this answer may last.
@@ -51,11 +51,11 @@ class Answer:
 
 @attrs.define(eq=False)
 class Requester:
-    """Whoever waits for one answer.
+    """One who waits for an answer.
 
-    :param source: who that is, for the log.
-    :param deliver: takes the answer; called once at the most.
-    :param overdue: the call that answers in the end, whatever happens.
+    :param source: its address, or who it is, for the log.
+    :param deliver: takes the answer; called once at most.
+    :param overdue: the call that answers when the freeze budget is used up.
     """
 
     source: str

@@ -7,8 +7,14 @@ from typing import Protocol
 from xohook.answers import Requester
 
 
-class Windows(Protocol):
-    """The inputs: what can happen to the windows of this agent, one after the other."""
+class WindowInputs(Protocol):
+    """The inputs of the state machine; one agent has one machine.
+
+    The coordinator sends what others request. Whoever carries out an effect reports how it ended.
+    Those with an underscore come from the machine itself: a timer, or a decision of a transition.
+    """
+
+    # Requests.
 
     def sync(self, requester: Requester) -> None:
         """Take an authenticated ``/sync``.
@@ -23,71 +29,75 @@ class Windows(Protocol):
         """
 
     def rehearse(self, requester: Requester, hold: float) -> None:
-        """Open a window that the administrator asks for.
+        """Open a window without a snapshot, as the administrator requests.
 
         :param requester: who waits for its end.
         :param hold: the seconds of its hold.
         """
 
-    def gone(self, requester: Requester) -> None:
-        """Note that a requester has closed its connection.
-
-        :param requester: the requester, answered or not.
-        """
-
     def thaw_now(self, requester: Requester) -> None:
-        """End the present window: the administrator asks for it.
+        """End the present window, as the administrator requests.
 
         :param requester: who waits for its end.
         """
 
+    def gone(self, requester: Requester) -> None:
+        """Take note that a requester has closed its connection.
+
+        :param requester: the requester, answered or not.
+        """
+
     def stop(self) -> None:
-        """Thaw and open no window any more: the agent is told to end."""
+        """Thaw, and open no more windows: the agent stops."""
+
+    # How an effect ended.
 
     def frozen(self) -> None:
-        """Note that every participant is frozen."""
+        """Take note that every participant is frozen."""
 
     def freeze_failed(self, lines: tuple[str, ...]) -> None:
-        """Note that participants that matter could not be frozen.
+        """Take note that participants that matter could not be frozen.
 
         :param lines: a line for each.
         """
 
     def flushed(self, lines: tuple[str, ...]) -> None:
-        """Note that what only flushes has run again.
+        """Take note that the participants with nothing to thaw have run again.
 
         :param lines: a line for each that failed.
         """
 
     def let_go(self, line: str) -> None:
-        """Note that a frozen participant has let go by itself.
+        """Take note that a frozen participant has let go by itself.
 
         :param line: which one, and how.
         """
 
     def thawed(self, lines: tuple[str, ...]) -> None:
-        """Note that the thaw is over.
+        """Take note that the thaw is over.
 
-        :param lines: a line for each whose thaw failed.
+        :param lines: a line for each participant whose thaw failed.
         """
 
-    def _overdue(self, requester: Requester) -> None:
-        """Note that a requester's freeze budget is used up.
+    # What the machine sends itself.
 
-        :param requester: the requester, unanswered.
+    def _overdue(self, requester: Requester) -> None:
+        """Take note that a requester's freeze budget is used up.
+
+        :param requester: the requester, not answered yet.
         """
 
     def _deserted(self) -> None:
-        """Note that nobody waits for this window any more."""
+        """Take note that nobody waits for this window any more."""
 
     def _limit_passed(self) -> None:
-        """Note that the hold has lasted as long as it may."""
+        """Take note that the hold has lasted as long as it may."""
 
     def _rehearsed(self) -> None:
-        """Note that the hold of a rehearsal is over."""
+        """Take note that the hold of a rehearsal is over."""
 
     def _last_post_sync(self, requester: Requester) -> None:
-        """Take the ``/post-sync`` that was still owed.
+        """Take the last ``/post-sync`` that the window was owed.
 
         :param requester: who sent it.
         """
@@ -99,4 +109,4 @@ class Windows(Protocol):
         """
 
     def _all_came(self) -> None:
-        """Note that nothing is owed any more and that nobody is joining."""
+        """Take note that the window is owed nothing any more and that nobody joins it."""

@@ -22,7 +22,7 @@ from xohook.errors import ConfigurationError
 from xohook.process import IProcessReactor, Run
 from xohook.requirements import of_mounts, of_programs
 from xohook.settings import FilesystemSettings
-from xohook.steps import Step
+from xohook.steps import ParticipantRun
 
 PATIENCE = 30.0
 """Seconds that the look may take; each program may take 10 of them to be looked up."""
@@ -64,14 +64,14 @@ class StartLook:
         if run is not None:
             run.end()
 
-    def changed(self, _: Answer, steps: Sequence[Step]) -> None:
+    def changed(self, _: Answer, runs: Sequence[ParticipantRun]) -> None:
         """Take note that participants have frozen, and so lack nothing.
 
-        :param steps: those whose phase has changed.
+        :param runs: those whose phase has changed.
         """
-        for step in steps:
-            if step.phase == "frozen":
-                self._missing.pop(step.name, None)
+        for run in runs:
+            if run.phase == "frozen":
+                self._missing.pop(run.name, None)
 
     async def _look(self) -> None:
         try:

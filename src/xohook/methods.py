@@ -12,11 +12,11 @@ from xohook.answers import Answer, Requester
 from xohook.apps import Apps, Registration, Wishes, is_own
 from xohook.control_socket import Peer
 from xohook.errors import CallError
-from xohook.keeper import Keeper
+from xohook.keeper import Coordinator
 from xohook.options import LAST_ORDER, LONGEST_TIMEOUT, NAME, SHORTEST
 from xohook.participants.app import Remote
 from xohook.reports import describe, describe_unthawed, status
-from xohook.steps import Step
+from xohook.steps import ParticipantRun
 from xohook.text import printable
 from xohook.wire import INVALID_PARAMS, NOT_ALLOWED, NOT_REGISTERED, NOT_RELOADED, UNKNOWN_METHOD
 
@@ -49,7 +49,7 @@ class Caller(Remote, Protocol):
 class Methods:
     """The methods of one agent.
 
-    :param keeper: keeps the window.
+    :param coordinator: opens, holds and closes windows.
     :param apps: the apps that are registered.
     :param reload: reads the configuration again, when no window is open; tells a line for each
         mistake.
@@ -58,14 +58,14 @@ class Methods:
 
     def __init__(
         self,
-        keeper: Keeper,
+        coordinator: Coordinator,
         apps: Apps,
         reload: Callable[[], Deferred[tuple[str, ...]]],
         missing: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._missing = missing
         self._started = time.time()
-        self._keeper = keeper
+        self._coordinator = coordinator
         self._apps = apps
         self._reload = reload
         self._leaving: set[Registration] = set()
@@ -131,7 +131,7 @@ class Methods:
     def _status(self, caller: Caller, params: Params) -> dict[str, Any]:
         _refuse_others(params)
         return status(
-            self._keeper,
+            self._coordinator,
             self._apps,
             self._started,
             self._missing(),
@@ -142,7 +142,7 @@ class Methods:
         now = self._status(caller, params)
         in_full = is_own(caller.peer)
 
-        def tell(answer: Answer, changed: Sequence[Step]) -> None:
+        def tell(answer: Answer, changed: Sequence[ParticipantRun]) -> None:
             caller.notify("event", describe(answer, changed, in_full=in_full))
 
         def tell_of_app(registration: Registration, is_there: bool) -> None:
@@ -152,11 +152,11 @@ class Methods:
                 caller.notify("event", {"unregistered": registration.name})
 
         def end() -> None:
-            self._keeper.watchers.remove(tell)
+            self._coordinator.watchers.remove(tell)
             self._apps.watchers.remove(tell_of_app)
 
         if caller.unsubscribe is None:
-            self._keeper.watchers.append(tell)
+            self._coordinator.watchers.append(tell)
             self._apps.watchers.append(tell_of_app)
             caller.unsubscribe = end
         return now
@@ -169,24 +169,24 @@ class Methods:
             self._forget(forget)
         ended: Deferred[Answer] = Deferred()
         source = f"user {caller.peer.uid} over the control socket"
-        self._keeper.thaw_now(Requester(source, ended.callback))
+        self._coordinator.thaw_now(Requester(source, ended.callback))
         return Deferred.fromCoroutine(self._thawed(ended))
 
     async def _thawed(self, ended: Deferred[Answer]) -> dict[str, Any]:
         answer = await ended
-        await self._keeper.unthawed.retry()
-        steps = self._keeper.steps(answer.window) if answer.window else ()
-        failed = [step for step in steps if step.thaw_problem and not step.is_thawed_early]
-        is_thawed = not (failed or self._keeper.unthawed)
+        await self._coordinator.unthawed.retry()
+        runs = self._coordinator.runs(answer.window) if answer.window else ()
+        failed = [run for run in runs if run.thaw_problem and not run.is_thawed_early]
+        is_thawed = not (failed or self._coordinator.unthawed)
         return {
-            **describe(answer, steps),
-            "unthawed": describe_unthawed(self._keeper, in_full=True),
+            **describe(answer, runs),
+            "unthawed": describe_unthawed(self._coordinator, in_full=True),
             "thawed": is_thawed,
         }
 
     def _forget(self, name: Any) -> None:
-        known = [debt.entry.name for debt in self._keeper.unthawed]
-        if not isinstance(name, str) or not self._keeper.unthawed.forget(name):
+        known = [each.entry.name for each in self._coordinator.unthawed]
+        if not isinstance(name, str) or not self._coordinator.unthawed.forget(name):
             allowed = f"one of {', '.join(known)}" if known else "none, for everything is thawed"
             raise _wrong("forget", allowed)
 
@@ -204,7 +204,7 @@ class Methods:
 
     def _between_windows(self, change: Callable[[], Any]) -> Deferred[dict[str, Any]]:
         result: Deferred[dict[str, Any]] = Deferred()
-        self._keeper.between_windows(lambda: maybeDeferred(change).chainDeferred(result))
+        self._coordinator.between_windows(lambda: maybeDeferred(change).chainDeferred(result))
         return result
 
 

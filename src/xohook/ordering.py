@@ -1,4 +1,4 @@
-"""Freezes and thaws the participants of one window in order."""
+"""Freezes the participants of one window in their order, and thaws them in reverse."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from twisted.logger import Logger
 from xohook.answers import Outcome
 from xohook.disk import Disk
 from xohook.errors import ParticipantError, RecordError
+from xohook.participants import Participant
 from xohook.record import Entry
-from xohook.steps import Step, Terms
+from xohook.steps import ParticipantRun, WindowTerms
 from xohook.unthawed import UnthawedSet
 
 _log = Logger()
@@ -30,161 +31,189 @@ class NotFrozenError(Exception):
         self.lines = tuple(lines)
 
 
-class Order:
-    """The participants of one window, in their order.
+class FreezeSequence:
+    """The freeze and the thaw of one window's participants.
 
-    :param window: the window's id.
-    :param time: when it opened, in seconds since the epoch.
-    :param steps: how far each participant has come.
+    :param terms: what is the same for all participants.
+    :param opened: when the window opened, in seconds since the epoch.
+    :param runs: a run of each participant.
     :param disk: the agent's own disks.
-    :param unthawed: what may still be frozen after its thaw.
+    :param unthawed: what may still be frozen after its thaw, of any window.
     """
 
     def __init__(
         self,
-        window: str,
-        time: float,
-        steps: Iterable[Step],
+        terms: WindowTerms,
+        opened: float,
+        runs: Iterable[ParticipantRun],
         disk: Disk,
         unthawed: UnthawedSet,
     ) -> None:
-        self.window = window
-        self.steps = tuple(sorted(steps, key=place))
-        self.time = time
+        self.window = terms.window
+        self.runs = tuple(sorted(runs, key=position))
+        self.opened = opened
+        self._terms = terms
         self._disk = disk
         self._unthawed = unthawed
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Tell what the record must hold of this window.
-
-        :return: the participants that the next start may have something to do for.
-        """
-        entries = (step.entry() for step in self.steps)
-        return tuple(entry for entry in entries if entry is not None)
+        self._let_go: set[str] = set()
 
     @property
     def filesystem_frozen(self) -> bool:
-        """Whether some filesystem may be frozen, in this window or from an earlier one."""
-        return self._unthawed.has_filesystems or self._holds_filesystem
+        """Whether some filesystem may be frozen, by this window or an earlier one."""
+        return self._unthawed.has_filesystems or self._has_filesystem_frozen
 
     @property
-    def _holds_filesystem(self) -> bool:
-        return any(step.participant.freezes_filesystem and step.may_hold for step in self.steps)
+    def _has_filesystem_frozen(self) -> bool:
+        return any(run.filesystem_frozen for run in self.runs)
 
-    async def freeze(self, terms: Terms) -> None:
-        """Freeze all of them.
+    def entries(self) -> tuple[Entry, ...]:
+        """Return what the record must have of this window.
 
-        :param terms: what the window has agreed on.
-        :raises NotFrozenError: where one that matters cannot be frozen.
+        :return: an entry for each participant that the next start may have something to do for.
+        """
+        entries = (run.entry() for run in self.runs)
+        return tuple(entry for entry in entries if entry is not None)
+
+    def undone(self) -> tuple[str, ...]:
+        """Return which participants are being prepared or frozen.
+
+        :return: their names.
+        """
+        return tuple(run.name for run in self.runs if run.phase in ("preparing", "freezing"))
+
+    def logged_lines(self) -> set[str]:
+        """Return what went wrong in this window and is in the log already.
+
+        :return: the lines.
+        """
+        not_frozen = {f"{run.name}: {run.freeze_problem}" for run in self.runs}
+        return not_frozen | {run.thaw_line for run in self.runs} | self._let_go
+
+    def log_let_go(self, participant: Participant, reason: str) -> str:
+        """Log that a participant has let go by itself.
+
+        :param participant: the participant.
+        :param reason: its last words, or what happened to it.
+        :return: the line.
+        """
+        line = f"{participant.name}: {reason}"
+        _log.warn("window {window}: let go: {line}", window=self.window, line=line)
+        self._let_go.add(line)
+        return line
+
+    async def freeze(self) -> None:
+        """Freeze all participants.
+
+        :raises NotFrozenError: if one that matters cannot be frozen.
         """
         if self._unthawed:
             await self._unthawed.retry()
         if self._unthawed:
             raise NotFrozenError(self._unthawed.lines())
-        if not self.steps:
+        if not self.runs:
             return
         await self._write_stamp()
-        await _side_by_side(self.steps, lambda step: step.prepare(terms))
+        await _side_by_side(self.runs, lambda run: run.prepare(self._terms))
         is_paused = False
-        for group in groups(self.steps):
+        for group in groups(self.runs):
             if group[0].participant.freezes_filesystem and not is_paused:
                 await self._write_stamp()
                 self._disk.pause_log()
                 is_paused = True
-            await _side_by_side(group, lambda step: step.freeze(terms))
+            await _side_by_side(group, lambda run: run.freeze(self._terms))
         if not is_paused:
             await self._write_stamp()
 
-    async def flush(self, terms: Terms) -> None:
-        """Freeze again those with nothing to thaw, unless nothing can be dirty.
+    async def flush(self) -> None:
+        """Freeze those again that have nothing to thaw, unless a filesystem is frozen.
 
-        :param terms: what the window has agreed on.
-        :raises NotFrozenError: where one that matters cannot be frozen.
+        :raises NotFrozenError: if one that matters cannot be frozen.
         """
         if self.filesystem_frozen:
             return
-        for group in groups(step for step in self.steps if not step.participant.holds):
-            await _side_by_side(group, lambda step: step.freeze(terms))
+        for group in groups(run for run in self.runs if not run.participant.holds):
+            await _side_by_side(group, lambda run: run.freeze(self._terms))
 
     def extend(self, until: float) -> None:
-        """Have the guards hold until another time.
+        """Have all guards hold until another time.
 
         :param until: the time of the monotonic clock.
         """
-        for step in self.steps:
-            if step.may_hold:
-                step.participant.extend(until)
+        for run in self.runs:
+            if run.may_hold:
+                run.participant.extend(until)
 
     async def thaw(self, outcome: str) -> tuple[str, ...]:
-        """Thaw all that was frozen or begun to be, in reverse.
+        """Thaw all that was frozen or begun to be, in reverse order.
 
-        :param outcome: how the window ends; where a thaw fails, the next ones hear of that instead.
-        :return: a line for each that was not thawed as it should have been.
+        :param outcome: how the window ends; if a thaw fails, the next ones get ``failed`` instead.
+        :return: a line for each participant that was not thawed as it should have been.
         """
-        for group in groups(self.steps, reverse=True):
-            await thaw_side_by_side(group, self.window, outcome)
-            if Outcome(outcome).is_good and any(step.thaw_problem for step in group):
+        for group in groups(self.runs, reverse=True):
+            await _thaw_side_by_side(group, self.window, outcome)
+            if Outcome(outcome).is_good and any(run.thaw_problem for run in group):
                 outcome = Outcome.FAILED.value
-            if not self._holds_filesystem:
-                # What is unthawed does not keep the log back: it has to name it, and the writer of
-                # the log is the one who waits for a frozen disk.
+            if not self._has_filesystem_frozen:
+                # What is unthawed does not keep the log paused: the log has to name it, and the
+                # process that writes the log is the one that waits for a frozen disk.
                 self._disk.resume_log()
-        if self.steps and not (self.filesystem_frozen or self._unthawed):
+        if self.runs and not (self.filesystem_frozen or self._unthawed):
             await self._disk.remove_stamp()
-        return tuple(step.thaw_line for step in self.steps if step.thaw_line)
+        return tuple(run.thaw_line for run in self.runs if run.thaw_line)
 
     async def _write_stamp(self) -> None:
         try:
-            await self._disk.write_stamp(self.window, self.time, self.entries())
+            await self._disk.write_stamp(self.window, self.opened, self.entries())
         except RecordError as error:
             raise NotFrozenError([str(error)]) from error
 
 
 async def _side_by_side(
-    steps: Sequence[Step], act: Callable[[Step], Coroutine[Deferred[Any], Any, None]]
+    runs: Sequence[ParticipantRun],
+    act: Callable[[ParticipantRun], Coroutine[Deferred[Any], Any, None]],
 ) -> None:
-    """Do the same with several steps at once; the first that fails breaks off the others."""
-    running = [Deferred.fromCoroutine(act(step)) for step in steps]
+    """Do the same with several runs at once; the first that fails cancels the others."""
+    running = [Deferred.fromCoroutine(act(run)) for run in runs]
     try:
         await DeferredList(running, fireOnOneErrback=True, consumeErrors=True)
     except FirstError as first:
-        failed = [step for step in steps if step.freeze_problem and step.participant.abort]
+        failed = [run for run in runs if run.freeze_problem and run.participant.abort]
         for each in running:
             each.cancel()
         first.subFailure.trap(ParticipantError)
-        raise NotFrozenError(f"{step.name}: {step.freeze_problem}" for step in failed) from None
+        raise NotFrozenError(f"{run.name}: {run.freeze_problem}" for run in failed) from None
 
 
-async def thaw_side_by_side(steps: Sequence[Step], window: str, outcome: str) -> None:
-    """Thaw several steps at once; a fault of xohook itself in one does not stop the others.
+async def _thaw_side_by_side(runs: Sequence[ParticipantRun], window: str, outcome: str) -> None:
+    """Thaw several participants at once; an internal error in one does not stop the others.
 
-    :param steps: the steps.
+    :param runs: their runs.
     :param window: the window's id.
     :param outcome: how the window ends.
     """
-    thaws = [Deferred.fromCoroutine(step.thaw(window, outcome)) for step in steps]
+    thaws = [Deferred.fromCoroutine(run.thaw(window, outcome)) for run in runs]
     results: list[tuple[bool, Any]] = await DeferredList(thaws, consumeErrors=True)
-    for step, (is_done, fault) in zip(steps, results, strict=True):
+    for run, (is_done, fault) in zip(runs, results, strict=True):
         if not is_done:
             _log.failure("a fault of xohook itself", fault)
-            step.thaw_problem = f"a fault of xohook itself: {fault.getErrorMessage()}"
+            run.thaw_problem = f"a fault of xohook itself: {fault.getErrorMessage()}"
 
 
-def place(step: Step) -> tuple[int, bool]:
-    """Tell where a step comes: those that still a disk after the others of their order.
+def position(run: ParticipantRun) -> tuple[int, bool]:
+    """Return the key that sorts runs: by ``order``, and within one order filesystems last.
 
-    :param step: the step.
-    :return: what steps are sorted by.
+    :param run: the run.
+    :return: the key.
     """
-    return step.participant.order, step.participant.freezes_filesystem
+    return run.participant.order, run.participant.freezes_filesystem
 
 
-def groups(steps: Iterable[Step], *, reverse: bool = False) -> list[list[Step]]:
-    """Part steps into those that are frozen, or thawed, side by side.
+def groups(runs: Iterable[ParticipantRun], *, reverse: bool = False) -> list[list[ParticipantRun]]:
+    """Part runs into groups that are frozen, or thawed, side by side.
 
-    :param steps: the steps, in the order of the freeze.
-    :param reverse: whether to turn that order round.
+    :param runs: the runs, sorted by :func:`position`.
+    :param reverse: whether to reverse the groups.
     :return: the groups, in their order.
     """
-    parted = [list(group) for _, group in groupby(steps, key=place)]
+    parted = [list(group) for _, group in groupby(runs, key=position)]
     return parted[::-1] if reverse else parted

@@ -1,4 +1,4 @@
-"""What happens in a transition of the state machine, kept from doing harm. Pure."""
+"""Keeps the exceptions of the state machine's outputs from doing harm. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _P = ParamSpec("_P")
 def safe(
     register: Callable[[Callable[_P, None]], object],
 ) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
-    """Let no exception out of an output of the state machine.
+    """Log every exception of an output instead of letting it out.
 
-    Automat would drop every input that it has postponed until that output returns, and the
-    exception would meet whoever happens to have caused the transition.
+    Automat would drop every input that it has postponed until that output returns, and whoever
+    caused the transition would get the exception.
 
     :param register: makes a function the output of a transition.
-    :return: a decorator that does the same with a function that logs what it raises.
+    :return: a decorator that registers a function which logs what it raises.
     """
 
     def decorate(output: Callable[_P, None]) -> Callable[_P, None]:
@@ -30,7 +30,7 @@ def safe(
         def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
             try:
                 output(*args, **kwargs)
-            except Exception:  # noqa: BLE001 - what comes next must still be heard.
+            except Exception:  # noqa: BLE001 - the postponed inputs must still be taken.
                 _log.failure("a fault of xohook itself")
 
         register(run)

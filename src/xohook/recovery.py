@@ -22,12 +22,12 @@ from twisted.python.failure import Failure
 
 from xohook.answers import Outcome
 from xohook.errors import RecordError, StartError
-from xohook.ordering import groups, place
+from xohook.ordering import groups, position
 from xohook.participants.making import from_record
 from xohook.process import IProcessReactor, end_leftover
 from xohook.record import Entry, Record, State, boot_id
 from xohook.stamp import Stamp, StampData, outlives_boot
-from xohook.steps import Step
+from xohook.steps import ParticipantRun
 from xohook.strays import LatePostSyncs
 
 _log = Logger()
@@ -61,13 +61,13 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
     problems: tuple[str, ...] = ()
     unthawed: tuple[Entry, ...] = ()
     if found is not None and found.boot != boot_id():
-        _tell(found)
+        _log_restored(found)
         state = _take_over(record, stamp, state, found)
     elif state.window is not None:
         _log.warn("window {window} was open when the agent ended: recovering", window=state.window)
     if state.window is not None or state.entries:
-        debts = _Debts(record, state)
-        problems, unthawed = debts.run(), debts.unthawed
+        pending = _PendingThaws(record, state)
+        problems, unthawed = pending.run(), pending.unthawed
     if state.window is not None:
         now = time.monotonic()
         for answered, count, sources in (
@@ -112,7 +112,7 @@ def _remove_stamp(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
         _log.error("{error}", error=error)
 
 
-def _tell(found: StampData) -> None:
+def _log_restored(found: StampData) -> None:
     at_rest = ", ".join(entry.name for entry in found.at_rest)
     _log.warn(
         "this system comes back from window {window} of {opened}: it was restored or cloned from a"
@@ -138,7 +138,7 @@ def _take_over(record: Record, stamp: Stamp, state: State, found: StampData) -> 
     return state
 
 
-class _Debts:
+class _PendingThaws:
     """The thaws that are owed, while they are run.
 
     :param record: the record, which names those that are left.
@@ -150,7 +150,7 @@ class _Debts:
         self._state = state
         self._left = {entry.name: entry for entry in state.entries}
         self._not_understood: list[RecordError] = []
-        self._steps: list[Step] = []
+        self._runs: list[ParticipantRun] = []
         self.unthawed: tuple[Entry, ...] = ()
 
     def run(self) -> tuple[str, ...]:
@@ -171,49 +171,47 @@ class _Debts:
 
     def _problems(self) -> tuple[str, ...]:
         return tuple(
-            f"{step.name}: NOT THAWED: {step.thaw_problem}"
-            for step in self._steps
-            if step.thaw_problem
+            f"{run.name}: NOT THAWED: {run.thaw_problem}" for run in self._runs if run.thaw_problem
         )
 
     async def _thaw_all(self, reactor: IProcessReactor) -> None:
         for entry in self._state.entries:
             try:
-                self._steps.append(self._step(reactor, entry))
+                self._runs.append(self._new_run(reactor, entry))
             except RecordError as error:
                 self._not_understood.append(error)
-        for group in groups(sorted(self._steps, key=place), reverse=True):
-            thaws = [Deferred.fromCoroutine(self._thaw(reactor, step)) for step in group]
+        for group in groups(sorted(self._runs, key=position), reverse=True):
+            thaws = [Deferred.fromCoroutine(self._thaw(reactor, run)) for run in group]
             await DeferredList(thaws)
 
-    def _step(self, reactor: IProcessReactor, entry: Entry) -> Step:
+    def _new_run(self, reactor: IProcessReactor, entry: Entry) -> ParticipantRun:
         participant = from_record(reactor, entry)
 
-        def note() -> None:
+        def write() -> None:
             self._left[entry.name] = attrs.evolve(
-                entry, recovery_data=participant.recovery_data(), process=step.process
+                entry, recovery_data=participant.recovery_data(), process=run.process
             )
             self._write()
 
-        step = Step(
+        run = ParticipantRun(
             participant,
             reactor,
-            note,
+            write,
             adopt=lambda _, entry: self._adopt(entry),
             phase="frozen",
             process=entry.process,
         )
-        return step
+        return run
 
     def _adopt(self, entry: Entry) -> None:
         self.unthawed += (entry,)
 
-    async def _thaw(self, reactor: IProcessReactor, step: Step) -> None:
-        if step.process:
-            await end_leftover(reactor, step.process["pid"], step.process["started"])
-        await step.thaw(self._state.window or "", Outcome.RECOVERED.value)
-        del self._left[step.name]
-        self._left |= {each.name: each for each in self.unthawed if each.name == step.name}
+    async def _thaw(self, reactor: IProcessReactor, run: ParticipantRun) -> None:
+        if run.process:
+            await end_leftover(reactor, run.process["pid"], run.process["started"])
+        await run.thaw(self._state.window or "", Outcome.RECOVERED.value)
+        del self._left[run.name]
+        self._left |= {each.name: each for each in self.unthawed if each.name == run.name}
         try:
             self._write()
         except RecordError as error:

@@ -9,18 +9,20 @@ from typing import Any
 from xohook import __version__
 from xohook.answers import Answer
 from xohook.apps import Apps
-from xohook.keeper import Keeper
-from xohook.steps import Step
+from xohook.keeper import Coordinator
+from xohook.steps import ParticipantRun
 
 TAIL = 1024
 """Bytes of a participant's output that a description holds (``docs/hook.rst``, JSON)."""
 
 
-def describe(answer: Answer, steps: Sequence[Step], *, in_full: bool = True) -> dict[str, Any]:
+def describe(
+    answer: Answer, runs: Sequence[ParticipantRun], *, in_full: bool = True
+) -> dict[str, Any]:
     """Tell of a window.
 
     :param answer: what is said of it.
-    :param steps: how far each of its participants has come.
+    :param runs: how far each of its participants has come.
     :param in_full: whether the ends of their outputs are told too, and what went wrong, which may
         be the last line of one.
     :return: what ``docs/hook.rst`` describes.
@@ -31,67 +33,67 @@ def describe(answer: Answer, steps: Sequence[Step], *, in_full: bool = True) -> 
         "problems": list(answer.lines) if in_full else [],
         "participants": [
             {
-                "name": step.name,
-                "phase": step.phase,
-                "outcome": _outcome(step, in_full=in_full),
-                "seconds": round(_seconds(step), 6),
-                "limit": step.running[1] if step.running else None,
-                "output": step.output[-TAIL:].decode(errors="replace") if in_full else "",
+                "name": run.name,
+                "phase": run.phase,
+                "outcome": _outcome(run, in_full=in_full),
+                "seconds": round(_seconds(run), 6),
+                "limit": run.running[1] if run.running else None,
+                "output": run.output[-TAIL:].decode(errors="replace") if in_full else "",
             }
-            for step in steps
+            for run in runs
         ],
     }
 
 
-def _seconds(step: Step) -> float:
+def _seconds(run: ParticipantRun) -> float:
     """Tell for how long its present phase has run, or how long its last one took."""
-    return step.clock.seconds() - step.running[0] if step.running else step.seconds
+    return run.clock.seconds() - run.running[0] if run.running else run.seconds
 
 
-def describe_unthawed(keeper: Keeper, *, in_full: bool) -> list[dict[str, Any]]:
+def describe_unthawed(coordinator: Coordinator, *, in_full: bool) -> list[dict[str, Any]]:
     """List what may still be frozen after its thaw.
 
-    :param keeper: keeps the window.
+    :param coordinator: opens, holds and closes windows.
     :param in_full: whether the reasons are told too.
     :return: a description for each participant, as ``docs/protocol.rst`` has it.
     """
     return [
         {
-            "name": debt.entry.name,
-            "mounts": list(debt.unthawed.points),
-            "problem": debt.unthawed.problem if in_full else "",
+            "name": each.entry.name,
+            "mounts": list(each.unthawed.points),
+            "problem": each.unthawed.problem if in_full else "",
         }
-        for debt in keeper.unthawed
+        for each in coordinator.unthawed
     ]
 
 
-def _outcome(step: Step, *, in_full: bool) -> str:
-    problem = step.freeze_problem or step.thaw_problem
+def _outcome(run: ParticipantRun, *, in_full: bool) -> str:
+    problem = run.freeze_problem or run.thaw_problem
     return problem if problem and in_full else "failed" if problem else "ok"
 
 
 def status(
-    keeper: Keeper, apps: Apps, started: float, missing: Sequence[str], *, in_full: bool
+    coordinator: Coordinator, apps: Apps, started: float, missing: Sequence[str], *, in_full: bool
 ) -> dict[str, Any]:
     """Tell how the agent is.
 
-    :param keeper: keeps the window.
+    :param coordinator: opens, holds and closes windows.
     :param apps: the apps that are registered.
     :param started: when the agent started, in seconds since the epoch.
     :param missing: what participants need and is not there, a line each.
     :param in_full: whether the ends of the participants' outputs are told too.
     :return: what ``docs/protocol.rst`` describes.
     """
-    sight = keeper.look()
+    window = coordinator.status()
     return {
-        **describe(sight.answer, sight.steps, in_full=in_full),
+        **describe(window.answer, window.runs, in_full=in_full),
         "version": __version__,
         "pid": os.getpid(),
         "started": started,
-        "open": sight.is_open,
-        "opened": sight.opened,
-        "left": sight.left,
-        "unthawed": describe_unthawed(keeper, in_full=in_full),
+        "open": window.is_open,
+        "opened": window.opened,
+        "left": window.left,
+        "unthawed": describe_unthawed(coordinator, in_full=in_full),
         "apps": apps.describe(),
         "absent": apps.absent(),
         "missing": list(missing) if in_full else [],

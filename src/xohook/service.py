@@ -23,7 +23,7 @@ from xohook.control import Control
 from xohook.control_socket import ControlPort, close_control, let_reach, open_control
 from xohook.disk import Disk
 from xohook.errors import StartError, XohookError
-from xohook.keeper import Keeper
+from xohook.keeper import Coordinator
 from xohook.looking import StartLook
 from xohook.methods import Methods
 from xohook.options import LAST_ORDER
@@ -95,7 +95,7 @@ class Agent(Service):
         self._has_opened = False
         self._disk = disk
         self._apps = Apps(reactor, settings.apps, _last_wish(settings))
-        self._keeper = Keeper(
+        self._coordinator = Coordinator(
             reactor,
             record,
             recovered.late_post_syncs,
@@ -105,11 +105,13 @@ class Agent(Service):
             disk,
         )
         room = make_room(has_control=settings.control is not None)
-        self._root = make_root(self._keeper, gate, Refusals(reactor))
+        self._root = make_root(self._coordinator, gate, Refusals(reactor))
         self._site = HookSite(self._root, reactor, Connections(room.hook))
         self._start_look = StartLook(reactor, settings.path, environ)
-        self._keeper.watchers += [self._start_look.changed, self._note_window]
-        methods = Methods(self._keeper, self._apps, self.reload, lambda: self._start_look.missing)
+        self._coordinator.watchers += [self._start_look.changed, self._note_window]
+        methods = Methods(
+            self._coordinator, self._apps, self.reload, lambda: self._start_look.missing
+        )
         self._control = Control(reactor, methods, self._apps, room.control)
         self._control_socket: socket.socket | None = None
         self._control_port: ControlPort | None = None
@@ -139,7 +141,7 @@ class Agent(Service):
         """Begin to answer, and say so."""
         super().startService()
         self._disk.attach(globalLogPublisher)
-        self._keeper.adopt(self._unthawed)
+        self._coordinator.adopt(self._unthawed)
         signal.signal(signal.SIGHUP, self._hang_up)
         self._plan_renewal()
         self._log.info(
@@ -188,7 +190,7 @@ class Agent(Service):
         participants = _participants(self._reactor, fresh)
         self._tls.serve(fresh.pair, fresh.served)
         self._root.gate = gate
-        self._keeper.configure(_limits(settings), participants)
+        self._coordinator.configure(_limits(settings), participants)
         self._apps.configure(settings.apps, _last_wish(settings))
         self._settings = settings
         self._set_patience(settings)
@@ -206,7 +208,7 @@ class Agent(Service):
         while True:
             await self._between_windows()
             # What is read, and whoever looks a user up, may wait for that filesystem.
-            if self._keeper.filesystem_frozen:
+            if self._coordinator.filesystem_frozen:
                 raise StartError("a filesystem is still frozen after a thaw that failed")
             self._has_opened = False
             try:
@@ -221,7 +223,7 @@ class Agent(Service):
 
     def _between_windows(self) -> Deferred[None]:
         result: Deferred[None] = Deferred()
-        self._keeper.between_windows(lambda: result.callback(None))
+        self._coordinator.between_windows(lambda: result.callback(None))
         return result
 
     def _note_window(self, *_: object) -> None:
@@ -237,7 +239,7 @@ class Agent(Service):
         self._reader.stop()
         if self._renewal is not None:
             self._renewal.cancel()
-        await self._keeper.stop()
+        await self._coordinator.stop()
         for port in self._ports:
             await _done(port.stopListening())
         self._close_control()

@@ -1,4 +1,4 @@
-"""One participant's way through a window."""
+"""The run of one participant through a window: prepare, freeze, thaw."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _log = Logger()
 
 
 @attrs.frozen
-class Terms:
-    """What a window has agreed on with all of its participants.
+class WindowTerms:
+    """What is the same for all participants of a window.
 
     :param window: the window's id.
-    :param until: the time of the monotonic clock at which guards let go, should they hear nothing
-        else.
-    :param let_go: called with a participant and the reason when it lets go before it is asked to.
+    :param until: the time of the monotonic clock at which guards let go, unless they are told
+        another one.
+    :param let_go: called with a participant and the reason when it lets go by itself.
     """
 
     window: str
@@ -36,31 +36,32 @@ class Terms:
 
 
 @attrs.define(eq=False)
-class Step:
+class ParticipantRun:
     """How far one participant has come in a window.
 
     :param participant: the participant.
-    :param clock: measures and bounds its phases.
+    :param clock: measures and bounds its operations.
     :param write: writes the record; raises :exc:`~xohook.errors.RecordError`.
-    :param changed: is told of each change of the phase.
-    :param adopt: takes over what may still be frozen after its thaw, with its entry in the record.
-    :param phase: ``waiting``, ``preparing``, ``prepared``, ``freezing``, ``frozen``, ``failed``,
-        ``thawing``, ``thawed``, ``stuck``, ``undone`` (it had begun, and was never frozen) or
-        ``done`` (there was nothing to thaw).
-    :param freeze_problem: why it was not frozen; empty where nothing is known of that.
-    :param thaw_problem: why it was not thawed; empty where nothing is known of that.
-    :param is_thawed_early: whether that is only that it was thawed before it was asked to.
-    :param seconds: how long its last phase took.
-    :param output: the end of what it wrote in its last phase, or in the one that failed.
-    :param process: its process, as the record names it; empty where none runs.
-    :param running: since when its present phase runs, by the clock, and for how many seconds it
-        may; None where none runs.
+    :param changed: called with this run when its phase has changed.
+    :param adopt: takes over what may still be frozen after the thaw, with its entry in the record.
+    :param phase: ``waiting``, ``preparing``, ``prepared``, ``unprepared``, ``freezing``,
+        ``frozen``, ``failed``, ``thawing``, ``thawed``, ``stuck``, ``undone`` (its freeze had begun
+        and never ended well) or ``done`` (there was nothing to thaw).
+    :param freeze_problem: why it was not frozen; empty if nothing is known of that.
+    :param thaw_problem: why it was not thawed; empty if nothing is known of that.
+    :param is_thawed_early: whether it was thawed before the agent asked it to, and that alone is
+        the thaw's problem.
+    :param seconds: how long its last operation took.
+    :param output: the end of what it wrote in its last operation, or in the one that failed.
+    :param process: its process, as in the record; empty if none runs.
+    :param running: when the present operation began, by the clock, and how many seconds it may
+        take; None if none runs.
     """
 
     participant: Participant
     clock: IReactorTime
     write: Callable[[], None]
-    changed: Callable[[Step], None] = lambda _: None
+    changed: Callable[[ParticipantRun], None] = lambda _: None
     adopt: Callable[[Unthawed, Entry], None] = lambda *_: None
     phase: str = "waiting"
     freeze_problem: str = ""
@@ -87,48 +88,53 @@ class Step:
         )
 
     @property
+    def filesystem_frozen(self) -> bool:
+        """Whether it may have a filesystem frozen."""
+        return self.participant.freezes_filesystem and self.may_hold
+
+    @property
     def thaw_line(self) -> str:
-        """What went wrong with its thaw, in one line; empty where nothing did."""
+        """What went wrong with its thaw, in one line; empty if nothing did."""
         if not self.thaw_problem:
             return ""
         what = "not frozen until its thaw" if self.is_thawed_early else "not thawed"
         return f"{self.name}: {what}: {self.thaw_problem}"
 
     def entry(self) -> Entry | None:
-        """Tell what the record must hold of it.
+        """Return its entry in the record.
 
-        :return: its entry; None where the next start has nothing to do for it.
+        :return: the entry; None if the next start has nothing to do for it.
         """
         if not (self.process or self.may_hold):
             return None
         recovery_data = self.participant.recovery_data()
         return Entry(self.name, self.participant.order, recovery_data, self.process)
 
-    async def freeze(self, terms: Terms) -> None:
-        """Freeze the participant.
-
-        :param terms: what the window has agreed on.
-        :raises ParticipantError: where it does not freeze in time and that ends the window.
-        """
-        operation = self._freeze_operation(terms)
-        act = partial(self.participant.freeze, operation)
-        await self._come_to_rest(terms, "freezing", "frozen", act)
-        if not self.freeze_problem:
-            self._log_done(operation, "frozen")
-
-    async def prepare(self, terms: Terms) -> None:
+    async def prepare(self, terms: WindowTerms) -> None:
         """Prepare the participant, before any is frozen.
 
-        :param terms: what the window has agreed on.
-        :raises ParticipantError: where it does not get ready in time and that ends the window.
+        :param terms: what is the same for all participants.
+        :raises ParticipantError: if it is not prepared in time and that ends the window.
         """
         prepare = self.participant.prepare
         if prepare is not None:
-            operation = self._freeze_operation(terms)
-            await self._come_to_rest(terms, "preparing", "prepared", partial(prepare, operation))
+            act = partial(prepare, self._freeze_operation(terms))
+            await self._get_through(terms, "preparing", "prepared", act)
+
+    async def freeze(self, terms: WindowTerms) -> None:
+        """Freeze the participant.
+
+        :param terms: what is the same for all participants.
+        :raises ParticipantError: if it is not frozen in time and that ends the window.
+        """
+        operation = self._freeze_operation(terms)
+        act = partial(self.participant.freeze, operation)
+        await self._get_through(terms, "freezing", "frozen", act)
+        if not self.freeze_problem:
+            self._log_done(operation, "frozen")
 
     async def thaw(self, window: str, outcome: str) -> None:
-        """Thaw the participant, if there is anything to thaw; what fails is kept and logged.
+        """Thaw the participant, if there is anything to thaw; a failure is kept and logged.
 
         :param window: the window's id.
         :param outcome: how the window ends.
@@ -138,19 +144,19 @@ class Step:
                 self._enter("done")
             return
         was_frozen = self.phase == "frozen"
-        # What runs on even so stays in the record.
+        # A process that runs on even so stays in the record.
         await self.participant.when_quiet()
         self._enter("thawing")
         timeout = self.participant.thaw_timeout
-        operation = Operation(window, timeout, outcome, self._note_if_possible)
-        self.thaw_problem = await self._do(partial(self.participant.thaw, operation), timeout)
+        operation = Operation(window, timeout, outcome, self._persist_if_possible)
+        self.thaw_problem = await self._perform(partial(self.participant.thaw, operation), timeout)
         if self.is_thawed_early and not self.participant.abort:
-            # With on_failure = continue it may let go, noticed in the hold or only now.
+            # With on_failure = continue it may let go, whether that is noticed before or now.
             _log.warn("{name} let go: {problem}", name=self.name, problem=self.thaw_problem)
             self.thaw_problem = ""
         done = "thawed" if was_frozen else "undone"
-        self._leave(done)
-        self._note_if_possible({})
+        self._end(done)
+        self._persist_if_possible({})
         if not self.thaw_problem:
             self._log_done(operation, done)
             return
@@ -162,16 +168,15 @@ class Step:
             problem=self.thaw_problem,
         )
 
-    def _leave(self, done: str) -> None:
-        """Be done with it; what may still be frozen is no longer this window's."""
+    def _end(self, done: str) -> None:
+        """End the run. What may still be frozen no longer belongs to this window."""
         unthawed = self.participant.unthawed
         if unthawed is None:
-            # A thaw that failed is the administrator's from now on, and not the next start's.
+            # A failed thaw is not repeated by the next start: the administrator has to see to it.
             self._enter(done)
             return
-        entry = Entry(
-            self.name, self.participant.order, self.participant.recovery_data(), unthawed.process
-        )
+        recovery_data = self.participant.recovery_data()
+        entry = Entry(self.name, self.participant.order, recovery_data, unthawed.process)
         self._enter("stuck")
 
         def end() -> None:
@@ -181,27 +186,28 @@ class Step:
         unthawed.on_thawed.append(end)
         self.adopt(unthawed, entry)
 
-    def _freeze_operation(self, terms: Terms) -> Operation:
+    def _freeze_operation(self, terms: WindowTerms) -> Operation:
         return Operation(
             terms.window,
             self.participant.freeze_timeout,
             "",
-            self._note,
+            self._persist,
             terms.until,
             partial(terms.let_go, self.participant),
         )
 
-    async def _come_to_rest(
-        self, terms: Terms, during: str, after: str, act: Callable[[], Deferred[Any]]
+    async def _get_through(
+        self, terms: WindowTerms, during: str, after: str, act: Callable[[], Deferred[Any]]
     ) -> None:
+        """Get through one phase of the freeze, unless the participant could not be prepared."""
         if self.phase == "unprepared":
             return
         self.freeze_problem = ""
         self._enter(during)
         try:
-            # What an earlier window broke off must not act after this freeze.
-            await self._be_quiet()
-            self.freeze_problem = await self._do(act, self.participant.freeze_timeout)
+            # What an earlier window cancelled must not act after this freeze.
+            await self._wait_until_quiet()
+            self.freeze_problem = await self._perform(act, self.participant.freeze_timeout)
         except CancelledError:
             self.freeze_problem = "broken off"
             self._enter("failed")
@@ -219,7 +225,8 @@ class Step:
         if self.participant.abort:
             raise ParticipantError(self.freeze_problem)
 
-    async def _do(self, act: Callable[[], Deferred[Any]], timeout: float) -> str:
+    async def _perform(self, act: Callable[[], Deferred[Any]], timeout: float) -> str:
+        """Perform an operation; return what went wrong, empty if nothing did."""
         begun = self.clock.seconds()
         self.running = begun, timeout
         problem, output = "", b""
@@ -248,8 +255,8 @@ class Step:
             self.output = output
         return problem
 
-    async def _be_quiet(self) -> None:
-        """Wait for the end of what was broken off: until then its process stands in the record."""
+    async def _wait_until_quiet(self) -> None:
+        """Wait for the end of what was cancelled: until then its process is in the record."""
         await self.participant.when_quiet()
         self.process = {}
 
@@ -266,14 +273,14 @@ class Step:
             seconds=self.seconds,
         )
 
-    def _note(self, process: Mapping[str, Any]) -> None:
+    def _persist(self, process: Mapping[str, Any]) -> None:
         is_in_record = bool(self.process or process or self.participant.recovery_data())
         self.process = process
         if is_in_record:
             self.write()
 
-    def _note_if_possible(self, process: Mapping[str, Any]) -> None:
+    def _persist_if_possible(self, process: Mapping[str, Any]) -> None:
         try:
-            self._note(process)
+            self._persist(process)
         except XohookError as error:
             _log.error("{error}; the thaw goes on", error=error)

@@ -7,7 +7,8 @@ against those that earlier windows have left: the late ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from enum import Enum
 
 import attrs
@@ -159,3 +160,39 @@ def whose(source: str, owing: Sequence[str], possible: Sequence[LatePostSync]) -
     if not possible and any(is_same(source, each) for each in owing):
         return Whose.PRESENT
     return Whose.UNCLEAR
+
+
+def name_windows(late: Iterable[LatePostSync]) -> str:
+    """Name the windows that these belong to.
+
+    :param late: the late ``/post-sync``.
+    :return: the names, for a line.
+    """
+    windows = dict.fromkeys(each.window for each in late)
+    return " or ".join(f"window {window}" for window in windows)
+
+
+def explain_doubt(
+    source: str, possible: Sequence[LatePostSync], now: float, time_of_day: float
+) -> str:
+    """Explain why a ``/post-sync`` may be another window's, and what to do.
+
+    :param source: where it came from.
+    :param possible: the late ones that it may be.
+    :param now: the time, in seconds of the monotonic clock.
+    :param time_of_day: the time, in seconds since the epoch.
+    :return: a line.
+    """
+    if not possible:
+        return (
+            f"a /post-sync came from {source}, and the /sync that it belongs to did not: do not"
+            " trust this snapshot; see that each requester always comes from one address"
+            " (an IP address in the URL, in place of a name, keeps it to one)"
+        )
+    end = time_of_day + max(each.until for each in possible) - now
+    return (
+        f"a /post-sync from {source} may have been that of {name_windows(possible)}, which had"
+        " ended before: do not trust this snapshot; take another one after"
+        f" {datetime.fromtimestamp(end, timezone.utc):%H:%M:%S} UTC, when that /post-sync is no"
+        " longer expected"
+    )

@@ -25,7 +25,7 @@ five more where the first guard has to be killed. The attempt itself goes on."""
 
 
 @attrs.define(eq=False)
-class Debt:
+class UnthawedParticipant:
     """What one participant froze and may still be frozen.
 
     :param unthawed: what may be frozen.
@@ -55,27 +55,27 @@ class UnthawedSet:
     def __init__(self, clock: IReactorTime, changed: Callable[[], None]) -> None:
         self._clock = clock
         self._changed = changed
-        self._debts: dict[str, Debt] = {}
+        self._participants: dict[str, UnthawedParticipant] = {}
         self._delay = FIRST_RETRY
         self._next: IDelayedCall | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._debts)
+        return bool(self._participants)
 
-    def __iter__(self) -> Iterator[Debt]:
-        return iter(tuple(self._debts.values()))
+    def __iter__(self) -> Iterator[UnthawedParticipant]:
+        return iter(tuple(self._participants.values()))
 
     @property
     def has_filesystems(self) -> bool:
         """Whether some filesystem may be frozen, so that nothing can be written to it."""
-        return any(debt.unthawed.points for debt in self)
+        return any(each.unthawed.points for each in self)
 
     def lines(self) -> tuple[str, ...]:
         """Describe what is in the set.
 
         :return: a line for each participant.
         """
-        return tuple(f"{debt.line()}; see 'xohook status'" for debt in self)
+        return tuple(f"{each.line()}; see 'xohook status'" for each in self)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return what the record must hold.
@@ -84,11 +84,11 @@ class UnthawedSet:
         """
         return tuple(
             attrs.evolve(
-                debt.entry,
-                recovery_data={**debt.entry.recovery_data, **debt.unthawed.recovery_data()},
-                process=debt.unthawed.process,
+                each.entry,
+                recovery_data={**each.entry.recovery_data, **each.unthawed.recovery_data()},
+                process=each.unthawed.process,
             )
-            for debt in self
+            for each in self
         )
 
     def add(self, unthawed: Unthawed, entry: Entry) -> None:
@@ -97,12 +97,12 @@ class UnthawedSet:
         :param unthawed: what may be frozen.
         :param entry: the participant's entry in the record.
         """
-        self._debts[entry.name] = Debt(unthawed, entry)
+        self._participants[entry.name] = UnthawedParticipant(unthawed, entry)
         unthawed.changed = self._changed
         unthawed.on_thawed.append(lambda: self._thawed(entry.name))
         self._log.error(
             "{line}; the thaw is tried again, at least every {seconds:.0f} s",
-            line=self._debts[entry.name].line(),
+            line=self._participants[entry.name].line(),
             seconds=LONGEST_RETRY,
         )
         self._delay = FIRST_RETRY
@@ -111,7 +111,7 @@ class UnthawedSet:
 
     async def retry(self) -> None:
         """Try every thaw again now, all at once; what may still be frozen stays in the set."""
-        attempts = [Deferred.fromCoroutine(debt.unthawed.attempt()) for debt in self]
+        attempts = [Deferred.fromCoroutine(each.unthawed.attempt()) for each in self]
         for attempt in attempts:
             attempt.addTimeout(ATTEMPT, self._clock)
             attempt.addErrback(lambda failure: failure.trap(defer.TimeoutError))
@@ -124,11 +124,11 @@ class UnthawedSet:
         :param name: the participant's name.
         :return: whether it was in the set.
         """
-        debt = self._debts.get(name)
-        if debt is None:
+        each = self._participants.get(name)
+        if each is None:
             return False
-        self._log.warn("{line}: forgotten, as the administrator asked", line=debt.line())
-        debt.unthawed.forget()
+        self._log.warn("{line}: forgotten, as the administrator asked", line=each.line())
+        each.unthawed.forget()
         return True
 
     def stop(self) -> None:
@@ -151,14 +151,14 @@ class UnthawedSet:
     async def _retry_and_schedule(self) -> None:
         await self.retry()
         if self and self._next is None:
-            for debt in self:
-                self._log.error("{line}", line=debt.line())
+            for each in self:
+                self._log.error("{line}", line=each.line())
             self._schedule()
 
     def _thawed(self, name: str) -> None:
-        debt = self._debts.pop(name)
-        if debt.unthawed.points:
-            points = ", ".join(debt.unthawed.points)
+        each = self._participants.pop(name)
+        if each.unthawed.points:
+            points = ", ".join(each.unthawed.points)
             self._log.warn("{name}: {points} thawed", name=name, points=points)
         if not self:
             self.stop()

@@ -13,11 +13,11 @@ from twisted.web.server import NOT_DONE_YET
 
 from xohook.answers import Answer, Requester
 from xohook.auth import Gate
-from xohook.keeper import Keeper
+from xohook.keeper import Coordinator
 from xohook.refusals import Refusals
 from xohook.reports import describe
 from xohook.site import HookRequest
-from xohook.steps import Step
+from xohook.steps import ParticipantRun
 from xohook.text import printable
 
 _log = Logger()
@@ -113,15 +113,15 @@ class Guarded(Resource):
 class Hook(Resource):
     """One of the two paths of the hook.
 
-    :param keeper: keeps the window.
+    :param coordinator: opens, holds and closes windows.
     :param ask: asks it for what the path stands for.
     """
 
     isLeaf = True
 
-    def __init__(self, keeper: Keeper, ask: Callable[[Requester], None]) -> None:
+    def __init__(self, coordinator: Coordinator, ask: Callable[[Requester], None]) -> None:
         super().__init__()
-        self._keeper = keeper
+        self._coordinator = coordinator
         self._ask = ask
 
     def render(self, request: HookRequest) -> int:
@@ -136,14 +136,14 @@ class Hook(Resource):
             if not is_open:
                 return
             try:
-                respond(request, answer, self._keeper.steps(answer.window))
+                respond(request, answer, self._coordinator.runs(answer.window))
             except Exception:  # noqa: BLE001 - the requester must not be left without an answer.
                 request.fail()
 
         def close(_: object) -> None:
             nonlocal is_open
             is_open = False
-            self._keeper.gone(requester)
+            self._coordinator.gone(requester)
 
         requester = Requester(request.source or "a local socket", deliver)
         finished = request.notifyFinish().addErrback(close)
@@ -152,26 +152,26 @@ class Hook(Resource):
         return NOT_DONE_YET
 
 
-def make_root(keeper: Keeper, gate: Gate, refusals: Refusals) -> Guarded:
+def make_root(coordinator: Coordinator, gate: Gate, refusals: Refusals) -> Guarded:
     """Put the resources together.
 
-    :param keeper: keeps the window.
+    :param coordinator: opens, holds and closes windows.
     :param gate: judges the requests.
     :param refusals: takes note of those that are refused.
     :return: the root.
     """
     root = Guarded(gate, refusals)
-    root.putChild(b"/sync", Hook(keeper, keeper.sync))
-    root.putChild(b"/post-sync", Hook(keeper, keeper.post_sync))
+    root.putChild(b"/sync", Hook(coordinator, coordinator.sync))
+    root.putChild(b"/post-sync", Hook(coordinator, coordinator.post_sync))
     return root
 
 
-def respond(request: HookRequest, answer: Answer, steps: Sequence[Step]) -> None:
+def respond(request: HookRequest, answer: Answer, runs: Sequence[ParticipantRun]) -> None:
     """Answer an authenticated request.
 
     :param request: the request.
     :param answer: what to say.
-    :param steps: how far each participant of that window has come.
+    :param runs: how far each participant of that window has come.
     """
     request.setResponseCode(answer.status)
     if answer.status == 503:
@@ -180,7 +180,7 @@ def respond(request: HookRequest, answer: Answer, steps: Sequence[Step]) -> None
         request.setHeader(b"Keep-Alive", b"timeout=%d" % math.ceil(answer.hold))
     if _wants_json(request):
         request.setHeader(b"Content-Type", b"application/json")
-        body = json.dumps(describe(answer, steps)).encode() + b"\n"
+        body = json.dumps(describe(answer, runs)).encode() + b"\n"
     else:
         lines = (printable(line, longest=1000).encode() for line in answer.lines)
         body = b"\n".join((_BODIES[answer.status], *lines))

@@ -1,12 +1,13 @@
-"""The state machine of windows: all transitions are in this file.
+"""The state machine of windows: all transitions, by the rules of ``docs/hook.rst``. Pure.
 
-It is pure: it does nothing itself but asks its :class:`~xohook.course.Work` to, and takes the
-time from the clock that is passed in. The rules are those of ``docs/hook.rst``; the drawing made
-from it is ``docs/window.svg``.
+A transition is an input in a state, and the state after it; the function under it is its output. It
+changes the :class:`~xohook.course.WindowContext`, which owns the present window, and asks that for
+its :class:`~xohook.work.WindowEffects`: freeze, thaw, write. Three rules keep this whole:
 
-Answers are delivered when the state is whole: a requester may come back with its next request
-from within the delivery of its answer. An input that comes within an output of a transition is
-postponed by Automat until that output has returned.
+- Automat postpones an input that comes while an output runs. So an output may send an input itself
+  (``inputs._deserted()``), and a requester may come back while its answer is delivered.
+- An answer is delivered after all else has changed, and after the record was written.
+- No exception leaves an output (:mod:`xohook.outputs`): Automat would drop the postponed inputs.
 """
 
 from __future__ import annotations
@@ -15,18 +16,15 @@ from automat import TypeMachineBuilder
 from twisted.logger import Logger
 
 from xohook.answers import Outcome, Requester
-from xohook.course import Course
-from xohook.inputs import Windows
+from xohook.course import WindowContext
+from xohook.inputs import WindowInputs
 from xohook.outputs import safe
 from xohook.strays import Whose
-from xohook.work import Opened
-
-LINGER = 60.0
-"""Seconds that a ``/post-sync`` leaves to the hold if not the last (docs/hook.rst, Windows)."""
+from xohook.work import LINGER, Window
 
 _log = Logger()
 
-_machine = TypeMachineBuilder(Windows, Course)
+_machine = TypeMachineBuilder(WindowInputs, WindowContext)
 
 _idle = _machine.state("idle")
 _freezing = _machine.state("freezing")
@@ -38,360 +36,365 @@ _stopped = _machine.state("stopped")
 # A window opens.
 
 
-@safe(_idle.upon(Windows.sync).to(_freezing))
-def _open_window(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.open_window(inputs, requester, Opened(course.new_id(), waiting=[requester]))
+@safe(_idle.upon(WindowInputs.sync).to(_freezing))
+def _open_window(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.open_window(inputs, requester, Window(context.new_id(), waiting=[requester]))
 
 
-@safe(_idle.upon(Windows.rehearse).to(_freezing))
-def _open_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
-    window = Opened(course.new_id(), rehearser=requester, rehearsal=hold)
-    course.open_window(inputs, requester, window)
+@safe(_idle.upon(WindowInputs.rehearse).to(_freezing))
+def _open_rehearsal(
+    inputs: WindowInputs, context: WindowContext, requester: Requester, hold: float
+) -> None:
+    window = Window(context.new_id(), rehearser=requester, rehearsal=hold)
+    context.open_window(inputs, requester, window)
 
 
-@safe(_idle.upon(Windows.post_sync).loop())
-@safe(_freezing.upon(Windows.post_sync).loop())
-def _take_stray(inputs: Windows, course: Course, requester: Requester) -> None:
-    possible = course.take_late_post_sync(requester.source)
+@safe(_idle.upon(WindowInputs.post_sync).loop())
+@safe(_freezing.upon(WindowInputs.post_sync).loop())
+def _take_late(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    possible = context.take_late_post_sync(requester.source)
     _log.info(
         "/post-sync from {source}: {meaning}",
         source=requester.source,
         meaning=f"window {possible[-1].window} had ended before" if possible else "nothing to do",
     )
-    course.deliver([requester], course.answer_late_post_sync(possible))
+    context.deliver([requester], context.answer_late_post_sync(possible))
 
 
-# The freeze, which every requester shares.
+# The freeze: every requester shares it.
 
 
-@safe(_freezing.upon(Windows.sync).loop())
-def _share(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.open.waiting.append(requester)
-    course.await_answer(inputs, requester)
+@safe(_freezing.upon(WindowInputs.sync).loop())
+def _share(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.present.waiting.append(requester)
+    context.start_budget(inputs, requester)
     _log.info(
         "/sync from {source} shares the freeze of window {window}",
         source=requester.source,
-        window=course.open.id,
+        window=context.present.id,
     )
-    course.work.save()
+    context.persist()
 
 
-@safe(_freezing.upon(Windows.gone).loop())
-def _leave_freeze(inputs: Windows, course: Course, requester: Requester) -> None:
-    window = course.open
+@safe(_freezing.upon(WindowInputs.gone).loop())
+def _leave_freeze(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    window = context.present
     if requester is window.rehearser:
         window.rehearser = None
-        course.forget(requester)
-    elif not course.let_leave(requester):
+        context.stop_budget(requester)
+    elif not context.leave(requester):
         return
     if not window.waiting and window.rehearser is None:
         inputs._deserted()
 
 
-@safe(_freezing.upon(Windows._deserted).to(_thawing))
-def _cancel(inputs: Windows, course: Course) -> None:
+@safe(_freezing.upon(WindowInputs._deserted).to(_thawing))
+def _cancel(inputs: WindowInputs, context: WindowContext) -> None:
     why = "the requester closed its connection"
-    course.begin_thaw(Outcome.CANCELLED, why, *course.work.cancel(why))
+    context.begin_thaw(inputs, Outcome.CANCELLED, why, *context.effects.cancel(why))
 
 
-@safe(_freezing.upon(Windows._overdue).to(_thawing))
-def _run_out_of_budget(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.begin_thaw(Outcome.FAILED, *course.work.cancel("the freeze budget is used up"))
-    course.answer_failed_freeze()
+@safe(_freezing.upon(WindowInputs._overdue).to(_thawing))
+def _run_out_of_time(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    undone = context.effects.cancel("the freeze budget is used up")
+    context.begin_thaw(inputs, Outcome.FAILED, *undone)
+    context.answer_failed_freeze()
 
 
-@safe(_freezing.upon(Windows.freeze_failed).to(_thawing))
-def _undo(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
-    course.begin_thaw(Outcome.FAILED, *lines)
+@safe(_freezing.upon(WindowInputs.freeze_failed).to(_thawing))
+def _undo(inputs: WindowInputs, context: WindowContext, lines: tuple[str, ...]) -> None:
+    context.begin_thaw(inputs, Outcome.FAILED, *lines)
 
 
-@safe(_freezing.upon(Windows.let_go).to(_thawing))
-def _break_freeze(inputs: Windows, course: Course, line: str) -> None:
-    course.work.cancel("another participant has let go")
-    course.begin_thaw(Outcome.BROKEN, line)
+@safe(_freezing.upon(WindowInputs.let_go).to(_thawing))
+def _break_freeze(inputs: WindowInputs, context: WindowContext, line: str) -> None:
+    context.effects.cancel("another participant has let go")
+    context.begin_thaw(inputs, Outcome.BROKEN, line)
 
 
-@safe(_freezing.upon(Windows.frozen).to(_holding))
-def _hold(inputs: Windows, course: Course) -> None:
-    window = course.open
+@safe(_freezing.upon(WindowInputs.frozen).to(_holding))
+def _hold(inputs: WindowInputs, context: WindowContext) -> None:
+    window = context.present
     window.state = "holding"
     if window.waiting:
         waiting, window.waiting = window.waiting, []
-        course.deliver(waiting, course.admit(inputs, waiting))
+        context.deliver(waiting, context.admit(inputs, waiting))
         return
-    course.hold_rehearsal(inputs)
+    context.hold_rehearsal(inputs)
 
 
-# The hold, which others may join.
+# The hold: others may join it.
 
 
-@safe(_holding.upon(Windows.sync).loop())
-def _join(inputs: Windows, course: Course, requester: Requester) -> None:
-    window = course.open
-    course.await_answer(inputs, requester)
-    if course.is_too_late_to_join:
-        course.queue.append(requester)
+@safe(_holding.upon(WindowInputs.sync).loop())
+def _join(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    window = context.present
+    context.start_budget(inputs, requester)
+    if window.is_too_late_to_join(context.limits.hold_limit, context.clock.seconds()):
+        context.queue.append(requester)
         _log.info(
             "/sync from {source} is too late to join window {window} and waits for its end",
             source=requester.source,
             window=window.id,
         )
-        course.work.save()
+        context.persist()
         return
     _log.info(
         "/sync from {source} joins window {window}", source=requester.source, window=window.id
     )
     if not (window.answered or window.flushing):
-        # The first to take a rehearsal over: those that follow it do not lengthen the hold.
-        course.hold_for(inputs, course.limits.hold_limit)
+        # It takes a rehearsal over. Those that follow it do not lengthen the hold.
+        context.hold_for(inputs, context.limits.hold_limit)
     window.joining.append(requester)
-    course.work.save()
+    context.persist()
     if not window.flushing:
-        course.next_flush(inputs)
+        context.next_flush(inputs)
 
 
-@safe(_holding.upon(Windows.flushed).loop())
-def _admit_joined(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
-    window = course.open
+@safe(_holding.upon(WindowInputs.flushed).loop())
+def _admit_joined(inputs: WindowInputs, context: WindowContext, lines: tuple[str, ...]) -> None:
+    window = context.present
     joined, window.flushing = window.flushing, []
     if lines:
-        course.expect((each.source for each in joined), answered=False)
-        course.work.save()
-        answer = course.says(500, *lines)
+        context.expect_late((each.source for each in joined), answered=False)
+        context.persist()
+        answer = context.answer(500, *lines)
     else:
-        answer = course.admit(inputs, joined)
-    course.next_flush(inputs)
-    course.deliver(joined, answer)
+        answer = context.admit(inputs, joined)
+    context.next_flush(inputs)
+    context.deliver(joined, answer)
 
 
-@safe(_holding.upon(Windows.post_sync).loop())
-def _count_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    window = course.open
-    whose = course.whose(requester.source)
+@safe(_holding.upon(WindowInputs.post_sync).loop())
+def _count_post_sync(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    window = context.present
+    whose = context.whose(requester.source)
     if whose is Whose.EARLIER:
-        _take_stray(inputs, course, requester)
+        _take_late(inputs, context, requester)
     elif whose is Whose.UNCLEAR:
         inputs._ambiguous_post_sync(requester)
     elif window.owed == 1 and not window.joining and not window.flushing:
         inputs._last_post_sync(requester)
     else:
-        course.settle(requester.source)
-        course.hold_at_most(inputs, LINGER)
-        course.work.save()
-        course.deliver([requester], course.says(200))
+        context.settle(requester.source)
+        context.hold_at_most(inputs, LINGER)
+        context.persist()
+        context.deliver([requester], context.answer(200))
 
 
-@safe(_holding.upon(Windows._last_post_sync).to(_thawing))
-def _end_synced(inputs: Windows, course: Course, requester: Requester) -> None:
-    window = course.open
-    course.settle(requester.source)
-    window.closing.append(requester)
-    course.begin_thaw(Outcome.SYNCED)
+@safe(_holding.upon(WindowInputs._last_post_sync).to(_thawing))
+def _end_synced(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.settle(requester.source)
+    context.present.closing.append(requester)
+    context.begin_thaw(inputs, Outcome.SYNCED)
 
 
-@safe(_holding.upon(Windows._all_came).to(_thawing))
-def _end_when_all_came(inputs: Windows, course: Course) -> None:
-    if course.open.answered:
-        course.begin_thaw(Outcome.SYNCED)
+@safe(_holding.upon(WindowInputs._all_came).to(_thawing))
+def _end_all_came(inputs: WindowInputs, context: WindowContext) -> None:
+    if context.present.answered:
+        context.begin_thaw(inputs, Outcome.SYNCED)
     else:
-        course.begin_thaw(Outcome.FAILED, "who joined the rehearsal could not be served")
+        context.begin_thaw(inputs, Outcome.FAILED, "who joined the rehearsal could not be served")
 
 
-@safe(_holding.upon(Windows._ambiguous_post_sync).to(_thawing))
-def _end_ambiguous(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.open.closing.append(requester)
-    why = course.explain_doubt(requester.source)
-    course.end_hold(Outcome.AMBIGUOUS, why, taken_by=requester)
+@safe(_holding.upon(WindowInputs._ambiguous_post_sync).to(_thawing))
+def _end_ambiguous(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.present.closing.append(requester)
+    why = context.explain_doubt(requester.source)
+    context.end_hold(inputs, Outcome.AMBIGUOUS, why, taken_by=requester)
 
 
-@safe(_holding.upon(Windows._limit_passed).to(_thawing))
-def _expire(inputs: Windows, course: Course) -> None:
-    window = course.open
+@safe(_holding.upon(WindowInputs._limit_passed).to(_thawing))
+def _expire(inputs: WindowInputs, context: WindowContext) -> None:
+    window = context.present
     if window.owed:
-        course.end_hold(Outcome.EXPIRED, f"the hold ended with {window.owed} /post-sync missing")
+        why = f"the hold ended with {window.owed} /post-sync missing"
+        context.end_hold(inputs, Outcome.EXPIRED, why)
     elif window.answered:
-        course.end_hold(Outcome.SYNCED)
+        context.end_hold(inputs, Outcome.SYNCED)
     else:
-        course.end_hold(Outcome.EXPIRED, "the hold ended before who joined it was served")
+        context.end_hold(inputs, Outcome.EXPIRED, "the hold ended before who joined it was served")
 
 
-@safe(_holding.upon(Windows._rehearsed).to(_thawing))
-def _end_rehearsal(inputs: Windows, course: Course) -> None:
-    course.begin_thaw(Outcome.REHEARSED)
+@safe(_holding.upon(WindowInputs._rehearsed).to(_thawing))
+def _end_rehearsal(inputs: WindowInputs, context: WindowContext) -> None:
+    context.begin_thaw(inputs, Outcome.REHEARSED)
 
 
-@safe(_holding.upon(Windows.let_go).to(_thawing))
-def _break_hold(inputs: Windows, course: Course, line: str) -> None:
-    course.end_hold(Outcome.BROKEN, line)
+@safe(_holding.upon(WindowInputs.let_go).to(_thawing))
+def _break_hold(inputs: WindowInputs, context: WindowContext, line: str) -> None:
+    context.end_hold(inputs, Outcome.BROKEN, line)
 
 
-@safe(_holding.upon(Windows._deserted).to(_thawing))
-def _cancel_rehearsal(inputs: Windows, course: Course) -> None:
-    course.begin_thaw(Outcome.CANCELLED, "who rehearsed went away")
+@safe(_holding.upon(WindowInputs._deserted).to(_thawing))
+def _cancel_rehearsal(inputs: WindowInputs, context: WindowContext) -> None:
+    context.begin_thaw(inputs, Outcome.CANCELLED, "who rehearsed went away")
 
 
-@safe(_holding.upon(Windows.gone).loop())
-def _leave_hold(inputs: Windows, course: Course, requester: Requester) -> None:
-    window = course.open
+@safe(_holding.upon(WindowInputs.gone).loop())
+def _leave_hold(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    window = context.present
     if requester is window.rehearser:
         window.rehearser = None
-        course.forget(requester)
+        context.stop_budget(requester)
         if not (window.answered or window.joining or window.flushing):
             inputs._deserted()
     else:
-        course.leave_hold(inputs, requester)
+        context.leave_hold(inputs, requester)
 
 
-@safe(_holding.upon(Windows._overdue).loop())
-def _give_up_join(inputs: Windows, course: Course, requester: Requester) -> None:
-    if course.leave_hold(inputs, requester):
-        course.deliver([requester], course.says(500, "the freeze budget is used up"))
+@safe(_holding.upon(WindowInputs._overdue).loop())
+def _give_up_join(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    if context.leave_hold(inputs, requester):
+        context.deliver([requester], context.answer(500, "the freeze budget is used up"))
 
 
-# The thaw, which nothing stops.
+# The thaw: nothing stops it.
 
 
-@safe(_thawing.upon(Windows.sync).loop())
-def _wait_for_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.queue.append(requester)
-    course.await_answer(inputs, requester)
-    course.work.save()
+@safe(_thawing.upon(WindowInputs.sync).loop())
+def _wait_for_thaw(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.queue.append(requester)
+    context.start_budget(inputs, requester)
+    context.persist()
 
 
-@safe(_thawing.upon(Windows.post_sync).loop())
-def _wait_with_late_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.late.append((requester, course.take_late_post_sync(requester.source)))
+@safe(_thawing.upon(WindowInputs.post_sync).loop())
+def _wait_with_late(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.late.append((requester, context.take_late_post_sync(requester.source)))
 
 
-@safe(_thawing.upon(Windows.gone).loop())
-@safe(_stopping.upon(Windows.gone).loop())
-def _leave_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.let_leave(requester)
+@safe(_thawing.upon(WindowInputs.gone).loop())
+@safe(_stopping.upon(WindowInputs.gone).loop())
+def _leave_thaw(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.leave(requester)
 
 
-@safe(_thawing.upon(Windows._overdue).loop())
-def _answer_before_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
-    if requester in course.open.waiting:
-        course.answer_failed_freeze()
-    elif course.let_leave(requester):
-        course.deliver([requester], course.says(500, "the window before it was not thawed in time"))
+@safe(_thawing.upon(WindowInputs._overdue).loop())
+def _answer_early(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    if requester in context.present.waiting:
+        context.answer_failed_freeze()
+    elif context.leave(requester):
+        why = "the window before it was not thawed in time"
+        context.deliver([requester], context.answer(500, why))
 
 
-@safe(_thawing.upon(Windows.thawed).to(_idle))
-def _close_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
-    deliver = course.close(lines)
-    late, course.late = course.late, []
-    queue, course.queue = course.queue, []
+@safe(_thawing.upon(WindowInputs.thawed).to(_idle))
+def _close_window(inputs: WindowInputs, context: WindowContext, lines: tuple[str, ...]) -> None:
+    deliver = context.close(lines)
+    late, context.late = context.late, []
+    queue, context.queue = context.queue, []
     for requester in queue:
         inputs.sync(requester)
-    # Last, so that whoever comes back with its next request has its turn after those.
+    # Last, so that requests that come during the delivery have their turn after those.
     deliver()
     for requester, possible in late:
-        # The window may have left late_post_syncs since.
-        possible = possible or course.take_late_post_sync(requester.source)
-        course.deliver([requester], course.answer_late_post_sync(possible))
+        # The window may have left some since.
+        possible = possible or context.take_late_post_sync(requester.source)
+        context.deliver([requester], context.answer_late_post_sync(possible))
 
 
-# The administrator's end of a window.
+# The administrator ends a window.
 
 
-@safe(_freezing.upon(Windows.thaw_now).to(_thawing))
-def _stop_this_freeze(inputs: Windows, course: Course, requester: Requester) -> None:
+@safe(_freezing.upon(WindowInputs.thaw_now).to(_thawing))
+def _stop_this_freeze(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
     why = f"ended by {requester.source}"
-    course.open.closing.append(requester)
-    course.begin_thaw(Outcome.STOPPED, why, *course.work.cancel(why))
+    context.present.closing.append(requester)
+    context.begin_thaw(inputs, Outcome.STOPPED, why, *context.effects.cancel(why))
 
 
-@safe(_holding.upon(Windows.thaw_now).to(_thawing))
-def _stop_this_hold(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.open.closing.append(requester)
-    course.end_hold(Outcome.STOPPED, f"ended by {requester.source}")
+@safe(_holding.upon(WindowInputs.thaw_now).to(_thawing))
+def _stop_this_hold(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.present.closing.append(requester)
+    context.end_hold(inputs, Outcome.STOPPED, f"ended by {requester.source}")
 
 
-@safe(_thawing.upon(Windows.thaw_now).loop())
-@safe(_stopping.upon(Windows.thaw_now).loop())
-def _await_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.open.closing.append(requester)
+@safe(_thawing.upon(WindowInputs.thaw_now).loop())
+@safe(_stopping.upon(WindowInputs.thaw_now).loop())
+def _await_thaw(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.present.closing.append(requester)
 
 
-@safe(_idle.upon(Windows.thaw_now).loop())
-@safe(_stopped.upon(Windows.thaw_now).loop())
-def _nothing_to_thaw(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.deliver([requester], course.says(200))
+@safe(_idle.upon(WindowInputs.thaw_now).loop())
+@safe(_stopped.upon(WindowInputs.thaw_now).loop())
+def _nothing_to_thaw(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.deliver([requester], context.answer(200))
 
 
-# The end.
+# The agent stops.
 
 
-@safe(_idle.upon(Windows.stop).to(_stopped))
-def _stop_idle(inputs: Windows, course: Course) -> None:
-    course.work.stopped()
+@safe(_idle.upon(WindowInputs.stop).to(_stopped))
+def _stop_idle(inputs: WindowInputs, context: WindowContext) -> None:
+    context.effects.stopped()
 
 
-@safe(_freezing.upon(Windows.stop).to(_stopping))
-def _stop_freeze(inputs: Windows, course: Course) -> None:
+@safe(_freezing.upon(WindowInputs.stop).to(_stopping))
+def _stop_freeze(inputs: WindowInputs, context: WindowContext) -> None:
     why = "the agent is shutting down"
-    course.begin_thaw(Outcome.STOPPED, why, *course.work.cancel(why))
+    context.begin_thaw(inputs, Outcome.STOPPED, why, *context.effects.cancel(why))
 
 
-@safe(_holding.upon(Windows.stop).to(_stopping))
-def _stop_hold(inputs: Windows, course: Course) -> None:
-    course.end_hold(Outcome.STOPPED, "the agent is shutting down")
+@safe(_holding.upon(WindowInputs.stop).to(_stopping))
+def _stop_hold(inputs: WindowInputs, context: WindowContext) -> None:
+    context.end_hold(inputs, Outcome.STOPPED, "the agent is shutting down")
 
 
-@safe(_stopping.upon(Windows.thawed).to(_stopped))
-def _close_last_window(inputs: Windows, course: Course, lines: tuple[str, ...]) -> None:
-    late, course.late = course.late, []
-    course.deliver((requester for requester, _ in late), course.says(503))
-    queue, course.queue = course.queue, []
-    course.expect((each.source for each in queue), answered=False)
-    deliver = course.close(lines, refusal=503)
+@safe(_stopping.upon(WindowInputs.thawed).to(_stopped))
+def _close_last(inputs: WindowInputs, context: WindowContext, lines: tuple[str, ...]) -> None:
+    late, context.late = context.late, []
+    context.deliver((requester for requester, _ in late), context.answer(503))
+    queue, context.queue = context.queue, []
+    context.expect_late((each.source for each in queue), answered=False)
+    deliver = context.close(lines, refusal=503)
     deliver()
-    course.deliver(queue, course.says(503))
-    course.work.stopped()
+    context.deliver(queue, context.answer(503))
+    context.effects.stopped()
 
 
-@safe(_stopping.upon(Windows._overdue).loop())
-def _refuse_overdue(inputs: Windows, course: Course, requester: Requester) -> None:
-    if course.let_leave(requester):
-        course.deliver([requester], course.says(503))
+@safe(_stopping.upon(WindowInputs._overdue).loop())
+def _refuse_overdue(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    if context.leave(requester):
+        context.deliver([requester], context.answer(503))
 
 
-@safe(_stopping.upon(Windows.sync).loop())
-@safe(_stopped.upon(Windows.sync).loop())
-def _refuse_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.expect([requester.source], answered=False)
-    course.work.save()
-    course.deliver([requester], course.says(503))
+@safe(_stopping.upon(WindowInputs.sync).loop())
+@safe(_stopped.upon(WindowInputs.sync).loop())
+def _refuse_sync(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.expect_late([requester.source], answered=False)
+    context.persist()
+    context.deliver([requester], context.answer(503))
 
 
-@safe(_stopping.upon(Windows.post_sync).loop())
-@safe(_stopped.upon(Windows.post_sync).loop())
-def _refuse_post_sync(inputs: Windows, course: Course, requester: Requester) -> None:
-    course.take_late_post_sync(requester.source)
-    course.deliver([requester], course.says(503))
+@safe(_stopping.upon(WindowInputs.post_sync).loop())
+@safe(_stopped.upon(WindowInputs.post_sync).loop())
+def _refuse_post_sync(inputs: WindowInputs, context: WindowContext, requester: Requester) -> None:
+    context.take_late_post_sync(requester.source)
+    context.deliver([requester], context.answer(503))
 
 
-@safe(_freezing.upon(Windows.rehearse).loop())
-@safe(_holding.upon(Windows.rehearse).loop())
-@safe(_thawing.upon(Windows.rehearse).loop())
-@safe(_stopping.upon(Windows.rehearse).loop())
-@safe(_stopped.upon(Windows.rehearse).loop())
-def _refuse_rehearsal(inputs: Windows, course: Course, requester: Requester, hold: float) -> None:
-    course.deliver([requester], course.says(503, "a window is open, or the agent is shutting down"))
+@safe(_freezing.upon(WindowInputs.rehearse).loop())
+@safe(_holding.upon(WindowInputs.rehearse).loop())
+@safe(_thawing.upon(WindowInputs.rehearse).loop())
+@safe(_stopping.upon(WindowInputs.rehearse).loop())
+@safe(_stopped.upon(WindowInputs.rehearse).loop())
+def _refuse_rehearsal(
+    inputs: WindowInputs, context: WindowContext, requester: Requester, hold: float
+) -> None:
+    why = "a window is open, or the agent is shutting down"
+    context.deliver([requester], context.answer(503, why))
 
 
-# What comes when it makes no difference any more.
+# Inputs that change nothing in these states.
 
-_thawing.upon(Windows.stop).to(_stopping).returns(None)
-_stopping.upon(Windows.stop).loop().returns(None)
-_stopped.upon(Windows.stop).loop().returns(None)
-_idle.upon(Windows.gone).loop().returns(None)
-_stopped.upon(Windows.gone).loop().returns(None)
-_idle.upon(Windows.let_go).loop().returns(None)
-_thawing.upon(Windows.let_go).loop().returns(None)
-_stopping.upon(Windows.let_go).loop().returns(None)
-_stopped.upon(Windows.let_go).loop().returns(None)
+_thawing.upon(WindowInputs.stop).to(_stopping).returns(None)
+_stopping.upon(WindowInputs.stop).loop().returns(None)
+_stopped.upon(WindowInputs.stop).loop().returns(None)
+_idle.upon(WindowInputs.gone).loop().returns(None)
+_stopped.upon(WindowInputs.gone).loop().returns(None)
+for _state in (_idle, _thawing, _stopping, _stopped):
+    _state.upon(WindowInputs.let_go).loop().returns(None)
 
-new_windows = _machine.build()
-"""Make the machine over a :class:`~xohook.course.Course`; it has no window open."""
+new_machine = _machine.build()
+"""Make the machine of a :class:`~xohook.course.WindowContext` that has no window."""

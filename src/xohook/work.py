@@ -1,4 +1,4 @@
-"""What the state machine works with: the present window, its limits, and what it asks for. Pure."""
+"""What the state machine works with: the present window, its limits, and its effects. Pure."""
 
 from __future__ import annotations
 
@@ -8,53 +8,17 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall
 
 from xohook.answers import Answer, Outcome, Requester
+from xohook.inputs import WindowInputs
 
+MOST_LIMITS = 2
+"""No hold outlasts this many hold limits from its first answer (docs/hook.rst, Windows)."""
 
-class Work(Protocol):
-    """What the machine asks for; each is called in the middle of a transition."""
+JOIN_SHARE = 0.5
+"""The share of a hold limit that the hold must have left for a ``/sync`` to join it: with less, a
+snapshot would hardly be taken in time (docs/hook.rst, Windows)."""
 
-    def freeze(self, window: str) -> None:
-        """Freeze all participants, then say ``frozen`` or ``freeze_failed``.
-
-        :param window: the window's id.
-        """
-
-    def flush(self, window: str) -> None:
-        """Freeze again those with nothing to thaw, then say ``flushed``.
-
-        :param window: the window's id.
-        """
-
-    def cancel(self, why: str) -> tuple[str, ...]:
-        """Break off the freeze or the flush that is under way; it says nothing any more.
-
-        :param why: the reason.
-        :return: a line for each participant that was not done.
-        """
-
-    def thaw(self, outcome: Outcome) -> None:
-        """Thaw all that was frozen, then say ``thawed``.
-
-        :param outcome: how the window ends, unless a thaw fails.
-        """
-
-    def hold(self, until: float) -> None:
-        """Hold until then, should nothing else be said.
-
-        :param until: the time of the clock at which the hold ends.
-        """
-
-    def save(self) -> None:
-        """Write down what is owed and expected; called before any answer that changes it."""
-
-    def closed(self, end: Answer) -> None:
-        """Take note of a window's end.
-
-        :param end: what is to be said of it.
-        """
-
-    def stopped(self) -> None:
-        """Take note that no window will open any more and that nothing is frozen."""
+LINGER = 60.0
+"""Seconds of hold that a ``/post-sync`` leaves that is not the last (docs/hook.rst, Windows)."""
 
 
 @attrs.define
@@ -70,21 +34,22 @@ class Limits:
 
 
 @attrs.define
-class Opened:
+class Window:
     """The present window.
 
     :param id: its id.
     :param state: the word for its present state.
-    :param waiting: the ``/sync`` requesters that wait for its freeze, or for its undoing.
+    :param waiting: the ``/sync`` requesters that wait for its freeze, or for the thaw after it
+        failed.
     :param joining: those that wait for a flush of their own during the hold.
     :param flushing: those that the present flush is for.
-    :param closing: the requesters that wait for its thaw: of ``/post-sync``, or of its end now.
+    :param closing: the requesters that wait for its thaw: of ``/post-sync``, or administrators.
     :param owing: the source of each ``/sync`` that was answered 200 and owes its ``/post-sync``.
     :param answered: how many ``/sync`` have been answered 200.
     :param first_answer: when the first of them was, in seconds of the clock.
-    :param rehearser: who asked for it as a rehearsal.
+    :param rehearser: who opened it as a rehearsal.
     :param rehearsal: seconds of hold that a rehearsal asked for.
-    :param end: the call that ends the hold.
+    :param end: the timer that ends the hold.
     :param outcome: how it ends, once that is settled.
     :param lines: why it is not synced.
     """
@@ -106,5 +71,107 @@ class Opened:
 
     @property
     def owed(self) -> int:
-        """How many ``/post-sync`` its answers are owed."""
+        """How many ``/post-sync`` it is owed."""
         return len(self.owing)
+
+    def unanswered(self) -> list[Requester]:
+        """Return the ``/sync`` requesters that wait for their answer.
+
+        :return: the requesters.
+        """
+        return [*self.waiting, *self.joining, *self.flushing]
+
+    def longest_hold(self, hold_limit: float, now: float) -> float:
+        """Return how long the hold can last from now, whoever joins it.
+
+        :param hold_limit: seconds from an answer to the thaw.
+        :param now: the time of the clock.
+        :return: seconds.
+        """
+        return self.first_answer + MOST_LIMITS * hold_limit - now
+
+    def is_too_late_to_join(self, hold_limit: float, now: float) -> bool:
+        """Return whether the hold has too little time left for another snapshot.
+
+        :param hold_limit: seconds from an answer to the thaw.
+        :param now: the time of the clock.
+        :return: whether it has.
+        """
+        return bool(self.answered) and self.longest_hold(hold_limit, now) < JOIN_SHARE * hold_limit
+
+
+@attrs.frozen(kw_only=True)
+class MachineState:
+    """What the machine knows of requests, as a value: for the record and for watchers.
+
+    :param answer: what there is to say of the present window; None if none is open.
+    :param waiting: where each ``/sync`` came from that waits for its answer.
+    :param owing: where each ``/sync`` came from that was answered 200 and owes its ``/post-sync``.
+    """
+
+    answer: Answer | None = None
+    waiting: tuple[str, ...] = ()
+    owing: tuple[str, ...] = ()
+
+
+class WindowEffects(Protocol):
+    """What the machine decides, for another to carry out.
+
+    Each is called within a transition, and returns at once. What takes time goes on after that,
+    and its end is one of the inputs that are passed in.
+    """
+
+    def window_opened(self, state: MachineState) -> None:
+        """Take note of a new window; the record is first written by its freeze.
+
+        :param state: what the machine knows now.
+        """
+
+    def freeze(self, inputs: WindowInputs, window: str, until: float) -> None:
+        """Freeze all participants; it ends with ``frozen`` or ``freeze_failed``.
+
+        :param inputs: the machine.
+        :param window: the window's id.
+        :param until: the time of the clock at which freeze and hold have ended at the latest.
+        """
+
+    def flush(self, inputs: WindowInputs) -> None:
+        """Freeze those again that have nothing to thaw; it ends with ``flushed``.
+
+        :param inputs: the machine.
+        """
+
+    def cancel(self, why: str) -> tuple[str, ...]:
+        """Cancel the freeze or the flush that is under way; it then ends with no input.
+
+        :param why: the reason.
+        :return: a line for each participant that was not done.
+        """
+
+    def hold(self, until: float) -> None:
+        """Hold until then, unless a thaw comes before.
+
+        :param until: the time of the clock at which the hold ends.
+        """
+
+    def thaw(self, inputs: WindowInputs, outcome: Outcome) -> None:
+        """Thaw everything that was frozen; it ends with ``thawed``.
+
+        :param inputs: the machine.
+        :param outcome: how the window ends, unless a thaw fails.
+        """
+
+    def persist(self, state: MachineState) -> None:
+        """Write the record, before any answer that changes what is in it.
+
+        :param state: what the machine knows now.
+        """
+
+    def window_closed(self, end: Answer) -> None:
+        """Take note of a window's end.
+
+        :param end: what there is to say of it.
+        """
+
+    def stopped(self) -> None:
+        """Take note that no more windows open and that nothing is frozen."""

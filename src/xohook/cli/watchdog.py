@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from xohook import mounts
-from xohook.course import MOST_LIMITS
 from xohook.durations import format_duration
 from xohook.findings import Finding, warning
 from xohook.frozen import frozen_by
 from xohook.settings import Settings
+from xohook.work import MOST_LIMITS
 
 BOOTED = Path("/run/systemd/system")
 """It is there where systemd runs the machine (sd_booted(3))."""
