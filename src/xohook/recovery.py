@@ -1,7 +1,7 @@
-"""Thaws what an earlier run of the agent left frozen, by the record.
+"""Thaws what an earlier run of the agent left frozen, as the record says.
 
-It runs before twistd opens its log or pid file, which may lie on what is frozen, on a reactor of
-its own that ends with it.
+It runs before twistd opens its log or pid file, which may lie on what is frozen, and on a reactor
+of its own.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _log = Logger()
 
 @attrs.frozen
 class Recovered:
-    """What has come of a recovery.
+    """The result of a recovery.
 
     :param late_post_syncs: the ``/post-sync`` that are expected.
     :param problems: a line for each participant that could not be thawed.
-    :param unthawed: the entries of what may still be frozen; its thaw is still owed.
+    :param unthawed: the entries of what may still be frozen, for the agent to thaw.
     """
 
     late_post_syncs: LatePostSyncs
@@ -48,13 +48,13 @@ class Recovered:
 
 
 def recover(record: Record, stamp: Stamp) -> Recovered:
-    """Run the thaws that the record owes, or the stamp of a restored disk, once.
+    """Run each thaw that is due by the record, or by the stamp of a restored disk, once.
 
     :param record: the record of the runtime directory.
     :param stamp: the stamp of the state directory.
-    :return: what has come of it.
-    :raises RecordError: where record or stamp cannot be read or understood.
-    :raises StartError: where this is interrupted; the next start goes on with it.
+    :return: the result.
+    :raises RecordError: if record or stamp cannot be read or understood.
+    :raises StartError: if this is interrupted; the next start goes on with it.
     """
     state, found = record.read(), stamp.read()
     late_post_syncs = LatePostSyncs(state.late_post_syncs)
@@ -101,7 +101,7 @@ def _remove_stamp(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
     :param stamp: the stamp.
     :param is_known: whether it was read.
     :param may_come: whether the earlier agent's writer may still be about to put a stamp in place.
-    :raises RecordError: where a stamp that was read cannot be removed.
+    :raises RecordError: if a stamp that was read cannot be removed.
     """
     try:
         if is_known or may_come:
@@ -124,9 +124,9 @@ def _log_restored(found: StampData) -> None:
 
 
 def _take_over(record: Record, stamp: Stamp, state: State, found: StampData) -> State:
-    """Make the debts of another boot this one's: a start that is cut short goes on with them."""
-    # The record is newer than the stamp where it came along, but it may lack its last words: it
-    # does not wait for the disk.
+    """Record the due thaws of another boot, so that a start after an interrupted one runs them."""
+    # A record that came along is newer than the stamp. But the agent does not wait until it is on
+    # the disk, so its last entries may be missing.
     entries = {entry.name: entry for entry in (*found.at_rest, *state.entries)}.values()
     lasting = tuple(entry for entry in entries if outlives_boot(entry))
     state = State(window=found.window, entries=lasting)
@@ -139,9 +139,9 @@ def _take_over(record: Record, stamp: Stamp, state: State, found: StampData) -> 
 
 
 class _PendingThaws:
-    """The thaws that are owed, while they are run.
+    """The thaws that are due, while they run.
 
-    :param record: the record, which names those that are left.
+    :param record: the record; it keeps those that are left.
     :param state: what the record says.
     """
 
@@ -154,10 +154,10 @@ class _PendingThaws:
         self.unthawed: tuple[Entry, ...] = ()
 
     def run(self) -> tuple[str, ...]:
-        """Thaw what can be thawed; what cannot even be understood stays in the record.
+        """Thaw what can be thawed; an entry that cannot be understood stays in the record.
 
-        :return: a line for each that could not be thawed.
-        :raises RecordError: where an entry cannot be understood, after the others are thawed; with
+        :return: a line for each participant that could not be thawed.
+        :raises RecordError: if an entry cannot be understood, after the others are thawed; with
             all of these lines too.
         """
         try:
@@ -165,7 +165,7 @@ class _PendingThaws:
         except StartError as error:
             raise StartError("\n".join([str(error), *self._problems()])) from error
         if self._not_understood:
-            # The failed thaws are in the record no more: no other start would tell of them.
+            # The failed thaws are no longer in the record: no other start would report them.
             raise RecordError("\n".join([*map(str, self._not_understood), *self._problems()]))
         return self._problems()
 
@@ -222,7 +222,7 @@ class _PendingThaws:
 
 
 class _Reactor(EPollReactor):
-    """A reactor that ends without a line in the log, in which the agent only begins."""
+    """A reactor that does not log its end: the log of the agent has hardly begun."""
 
     def mainLoop(self) -> None:
         """Run until it is stopped, as Twisted's own ``mainLoop``."""
@@ -235,7 +235,7 @@ class _Reactor(EPollReactor):
 
 
 def _run(make: Callable[[IProcessReactor], Coroutine[Deferred[Any], Any, None]]) -> None:
-    """Run the work on a reactor of its own; twistd's has its turn later, with its own signals."""
+    """Run the work on a reactor of its own; twistd starts its reactor later."""
     reactor = _Reactor()
     reactor.seconds = time.monotonic
     problems: list[Failure] = []

@@ -1,4 +1,4 @@
-"""What there is to tell of windows, in plain values."""
+"""The status of windows in plain values."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TAIL = 1024
 def describe(
     answer: Answer, runs: Sequence[ParticipantRun], *, in_full: bool = True
 ) -> dict[str, Any]:
-    """Tell of a window.
+    """Describe a window.
 
-    :param answer: what is said of it.
+    :param answer: what there is to say of it.
     :param runs: how far each of its participants has come.
-    :param in_full: whether the ends of their outputs are told too, and what went wrong, which may
-        be the last line of one.
+    :param in_full: whether to include the ends of their outputs, and what went wrong, which may be
+        the last line of one.
     :return: what ``docs/hook.rst`` describes.
     """
     return {
@@ -46,7 +46,7 @@ def describe(
 
 
 def _seconds(run: ParticipantRun) -> float:
-    """Tell for how long its present phase has run, or how long its last one took."""
+    """Return how long the present operation has run, or how long the last one took."""
     return run.clock.seconds() - run.running[0] if run.running else run.seconds
 
 
@@ -54,7 +54,7 @@ def describe_unthawed(coordinator: Coordinator, *, in_full: bool) -> list[dict[s
     """List what may still be frozen after its thaw.
 
     :param coordinator: opens, holds and closes windows.
-    :param in_full: whether the reasons are told too.
+    :param in_full: whether to include the reasons.
     :return: a description for each participant, as ``docs/protocol.rst`` has it.
     """
     return [
@@ -75,13 +75,13 @@ def _outcome(run: ParticipantRun, *, in_full: bool) -> str:
 def status(
     coordinator: Coordinator, apps: Apps, started: float, missing: Sequence[str], *, in_full: bool
 ) -> dict[str, Any]:
-    """Tell how the agent is.
+    """Describe the agent.
 
     :param coordinator: opens, holds and closes windows.
     :param apps: the apps that are registered.
     :param started: when the agent started, in seconds since the epoch.
     :param missing: what participants need and is not there, a line each.
-    :param in_full: whether the ends of the participants' outputs are told too.
+    :param in_full: whether to include the ends of the participants' outputs.
     :return: what ``docs/protocol.rst`` describes.
     """
     window = coordinator.status()

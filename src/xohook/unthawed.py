@@ -1,4 +1,4 @@
-"""What may still be frozen after its thaw: it outlives the window that froze it."""
+"""What may still be frozen after its thaw: it outlasts the window that froze it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LONGEST_RETRY = 30.0
 """Seconds between two attempts at the most; the time doubles from one to the next until then."""
 
 ATTEMPT = 10.0
-"""Seconds that whoever asks for an attempt waits for it: a guard of its own needs one or two, and
-five more where the first guard has to be killed. The attempt itself goes on."""
+"""Seconds that :meth:`UnthawedSet.retry` waits for an attempt: another guard needs one or two, and
+five more if the first guard has to be killed. The attempt itself goes on."""
 
 
 @attrs.define(eq=False)
@@ -29,14 +29,14 @@ class UnthawedParticipant:
     """What one participant froze and may still be frozen.
 
     :param unthawed: what may be frozen.
-    :param entry: what the record must hold of them.
+    :param entry: the participant's entry in the record.
     """
 
     unthawed: Unthawed
     entry: Entry
 
     def line(self) -> str:
-        """Describe it in one line."""
+        """Return a line about it."""
         points = ", ".join(self.unthawed.points)
         what = f"{self.entry.name}: {points}" if points else self.entry.name
         reason = f" ({self.unthawed.problem})" if self.unthawed.problem else ""
@@ -44,10 +44,10 @@ class UnthawedParticipant:
 
 
 class UnthawedSet:
-    """All that may still be frozen after its thaw, which is tried again and again.
+    """All that may still be frozen after its thaw; the thaw is retried until it succeeds.
 
     :param clock: times the attempts.
-    :param changed: called when something has been added or taken out.
+    :param changed: called when something was added or removed.
     """
 
     _log = Logger()
@@ -71,14 +71,14 @@ class UnthawedSet:
         return any(each.unthawed.points for each in self)
 
     def lines(self) -> tuple[str, ...]:
-        """Describe what is in the set.
+        """Return what is in the set, for an answer or the log.
 
         :return: a line for each participant.
         """
         return tuple(f"{each.line()}; see 'xohook status'" for each in self)
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return what the record must hold.
+        """Return what the record must have of the set.
 
         :return: an entry for each participant.
         """
@@ -92,7 +92,7 @@ class UnthawedSet:
         )
 
     def add(self, unthawed: Unthawed, entry: Entry) -> None:
-        """Add what may be frozen, and begin to try its thaw again.
+        """Add what may be frozen, and start to retry its thaw.
 
         :param unthawed: what may be frozen.
         :param entry: the participant's entry in the record.
@@ -110,7 +110,7 @@ class UnthawedSet:
         self._changed()
 
     async def retry(self) -> None:
-        """Try every thaw again now, all at once; what may still be frozen stays in the set."""
+        """Retry every thaw now, all at once; what may still be frozen stays in the set."""
         attempts = [Deferred.fromCoroutine(each.unthawed.attempt()) for each in self]
         for attempt in attempts:
             attempt.addTimeout(ATTEMPT, self._clock)
@@ -119,7 +119,7 @@ class UnthawedSet:
         await DeferredList(attempts)
 
     def forget(self, name: str) -> bool:
-        """Take out what is gone or was thawed by hand, by the administrator's word.
+        """Remove what is gone or was thawed by hand, as the administrator says.
 
         :param name: the participant's name.
         :return: whether it was in the set.
@@ -132,7 +132,7 @@ class UnthawedSet:
         return True
 
     def stop(self) -> None:
-        """Try no more by itself."""
+        """Retry no longer by itself."""
         if self._next is not None:
             self._next.cancel()
             self._next = None

@@ -1,4 +1,4 @@
-"""The hook: ``/sync`` and ``/post-sync`` behind the gate."""
+"""The hook: the resources ``/sync`` and ``/post-sync``, and their authentication."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xohook.text import printable
 _log = Logger()
 
 RETRY_AFTER = b"5"
-"""Seconds after which an agent that is shutting down may be back."""
+"""Seconds after which an agent that shuts down may be back."""
 
 _REFUSED = frozenset({b"q=0", b"q=0.", b"q=0.0", b"q=0.00", b"q=0.000"})
 """The ways to give a type no weight (RFC 9110, section 12.4.2)."""
@@ -39,14 +39,14 @@ _BODIES = {
 
 
 class Forbidden(Resource):
-    """What a stranger hears, whatever it asks for."""
+    """The answer to a request that is not authenticated, whatever it asks for."""
 
     def render(self, request: HookRequest) -> int:
         """Answer.
 
         :param request: the request.
-        :return: :data:`~twisted.web.server.NOT_DONE_YET`, though it is done: of a body that is
-            returned for a HEAD Twisted tells the log, query string and all.
+        :return: :data:`~twisted.web.server.NOT_DONE_YET`, though it is done: if a body is returned
+            for a HEAD, Twisted logs the request with its query string.
         """
         request.setResponseCode(403)
         send(request, _BODIES[403])
@@ -74,10 +74,10 @@ class Refused(Resource):
 
 
 class Guarded(Resource):
-    """The root of the hook: judges every request before anything else is looked at.
+    """The root of the hook: it authenticates every request before anything else.
 
-    :param gate: the judge; may be exchanged.
-    :param refusals: takes note of those that are refused.
+    :param gate: authenticates requests; may be exchanged.
+    :param refusals: logs those that are refused.
     """
 
     is_stopping = False
@@ -88,11 +88,11 @@ class Guarded(Resource):
         self._refusals = refusals
 
     def getChildWithDefault(self, path: bytes, request: HookRequest) -> IResource:
-        """Find what answers a request.
+        """Return the resource that answers a request.
 
         :param path: the whole path, as it came.
         :param request: the request.
-        :return: a child for a request that may have it; else a refusal.
+        :return: a child if the request is authenticated and there is one; else a refusal.
         """
         authorization = request.requestHeaders.getRawHeaders(b"Authorization") or ()
         verdict = self.gate.judge(request.source, authorization, request.args)
@@ -114,7 +114,7 @@ class Hook(Resource):
     """One of the two paths of the hook.
 
     :param coordinator: opens, holds and closes windows.
-    :param ask: asks it for what the path stands for.
+    :param ask: its method for this path.
     """
 
     isLeaf = True
@@ -125,7 +125,7 @@ class Hook(Resource):
         self._ask = ask
 
     def render(self, request: HookRequest) -> int:
-        """Ask, and answer when there is an answer.
+        """Pass the request on to the coordinator, and respond when it delivers the answer.
 
         :param request: the request.
         :return: :data:`~twisted.web.server.NOT_DONE_YET`.
@@ -147,17 +147,17 @@ class Hook(Resource):
 
         requester = Requester(request.source or "a local socket", deliver)
         finished = request.notifyFinish().addErrback(close)
-        finished.addErrback(_tell_of_fault)
+        finished.addErrback(_log_fault)
         self._ask(requester)
         return NOT_DONE_YET
 
 
 def make_root(coordinator: Coordinator, gate: Gate, refusals: Refusals) -> Guarded:
-    """Put the resources together.
+    """Make the resources of the hook.
 
     :param coordinator: opens, holds and closes windows.
-    :param gate: judges the requests.
-    :param refusals: takes note of those that are refused.
+    :param gate: authenticates requests.
+    :param refusals: logs those that are refused.
     :return: the root.
     """
     root = Guarded(gate, refusals)
@@ -167,10 +167,10 @@ def make_root(coordinator: Coordinator, gate: Gate, refusals: Refusals) -> Guard
 
 
 def respond(request: HookRequest, answer: Answer, runs: Sequence[ParticipantRun]) -> None:
-    """Answer an authenticated request.
+    """Send the answer to an authenticated request.
 
     :param request: the request.
-    :param answer: what to say.
+    :param answer: the answer.
     :param runs: how far each participant of that window has come.
     """
     request.setResponseCode(answer.status)
@@ -188,8 +188,8 @@ def respond(request: HookRequest, answer: Answer, runs: Sequence[ParticipantRun]
 
 
 def _wants_json(request: HookRequest) -> bool:
-    """Tell whether JSON is asked for by name (RFC 9110, section 12.5.1)."""
-    # In bytes: anything may stand in a header, and as text it would have to be UTF-8.
+    """Return whether the request asks for JSON by name (RFC 9110, section 12.5.1)."""
+    # In bytes: a header may contain anything, and as text it would have to be UTF-8.
     for header in request.requestHeaders.getRawHeaders(b"Accept") or ():
         for choice in header.lower().split(b","):
             kind, *parameters = (part.strip() for part in choice.split(b";"))
@@ -198,12 +198,12 @@ def _wants_json(request: HookRequest) -> bool:
     return False
 
 
-def _tell_of_fault(fault: Failure) -> None:
+def _log_fault(fault: Failure) -> None:
     _log.failure("a fault of xohook itself", fault)
 
 
 def send(request: HookRequest, body: bytes) -> None:
-    """Send an answer, headers and body in one write, and be done with the request.
+    """Send headers and body in one write, and finish the request.
 
     :param request: the request, its status set.
     :param body: the body, left out where the request is a HEAD.

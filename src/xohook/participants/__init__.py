@@ -1,4 +1,4 @@
-"""Whoever is frozen and thawed: the interface that every kind of participant has."""
+"""What is frozen and thawed: the interface that every kind of participant has."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Operation:
     """One freeze or thaw that a participant is asked for.
 
     :param window: the window's id.
-    :param timeout: seconds that it may take; who asks sees to it.
+    :param timeout: seconds that it may take; the caller cancels it then.
     :param outcome: when thawing, how the window ends; empty when freezing.
     :param persist: writes into the record what the next start needs to find this operation's
         process; to be called before anything is done.
-    :param until: when freezing, the time of the monotonic clock at which a guard lets go, should
-        it hear nothing else.
+    :param until: when freezing, the time of the monotonic clock at which a guard lets go, unless it
+        is told another one.
     :param let_go: when freezing, to be called with the reason if the participant lets go before
         it is asked to.
     """
@@ -66,17 +66,17 @@ class Unthawed(Protocol):
         """Return what the next start needs to thaw it."""
 
     async def attempt(self) -> None:
-        """Try to thaw it; this can be cancelled, and goes on by itself then."""
+        """Try to thaw it. If this is cancelled, the attempt goes on by itself."""
 
     def forget(self) -> None:
-        """Count all as thawed: the administrator says so."""
+        """Treat all as thawed, as the administrator says."""
 
 
 class Participant(Protocol):
     """One participant; it knows only freeze and thaw.
 
     :param name: ``KIND:NAME``.
-    :param order: its place; lower orders freeze first.
+    :param order: lower orders freeze first.
     :param freeze_timeout: seconds that its freeze may take.
     :param thaw_timeout: seconds that its thaw may take.
     :param abort: whether a freeze of it that fails ends the window.
@@ -95,14 +95,14 @@ class Participant(Protocol):
 
     @property
     def prepare(self) -> Callable[[Operation], Deferred[None]] | None:
-        """Does before the first freeze of a window what must not wait for later.
+        """Prepares the freeze, before anything in the window is frozen.
 
-        It fires when that is done, and the thaw ends what it started. None where there is nothing
-        to do.
+        Its Deferred fires when that is done; the thaw ends what it started. None if there is
+        nothing to prepare.
         """
 
     def freeze(self, operation: Operation) -> Deferred[bytes]:
-        """Come to rest.
+        """Freeze.
 
         :param operation: what is asked for.
         :return: fires with the end of the output; fails with
@@ -110,32 +110,32 @@ class Participant(Protocol):
         """
 
     def extend(self, until: float) -> None:
-        """Hold until another time than the one told before.
+        """Hold until another time than the freeze said.
 
         :param until: the time of the monotonic clock at which a guard lets go.
         """
 
     def thaw(self, operation: Operation) -> Deferred[bytes]:
-        """Go on.
+        """Thaw.
 
         :param operation: what is asked for.
-        :return: as :meth:`freeze` has it.
+        :return: as :meth:`freeze`.
         """
 
     @property
     def unthawed(self) -> Unthawed | None:
-        """What may be frozen, for all that is known, and is to be thawed; None where nothing is."""
+        """What may still be frozen and has to be thawed; None if nothing is."""
 
     def tail(self) -> bytes:
-        """Tell what came of an operation that was broken off.
+        """Return what an operation wrote that was cancelled.
 
         :return: the end of the output so far.
         """
 
     def when_quiet(self) -> Deferred[None]:
-        """Wait for what was broken off.
+        """Wait for the end of a cancelled operation.
 
-        :return: fires when nothing of a cancelled operation runs any more, or cannot be waited for.
+        :return: fires when nothing of it runs any more, or cannot be waited for.
         """
 
     def recovery_data(self) -> Mapping[str, Any]:
