@@ -39,6 +39,7 @@ PACKAGES = {
     "prlimit": "util-linux",
     "redis-server": "redis-server",
     "setpriv": "util-linux",
+    "sleep": "coreutils",
     "socat": "socat",
     "sqlite3": "sqlite3",
     "strace": "strace",
