@@ -56,20 +56,26 @@ def _shorten_before(method: str) -> None:
     setattr(TestResult, method, shorten_and_add)
 
 
-def _stop_inheriting_ignored_signals() -> None:
+def _stop_inheriting_ignored_signals() -> frozenset[signal.Signals]:
     """Give the programs that tests start the default action of SIGHUP and SIGINT.
 
     ``nohup`` ignores SIGHUP, and a shell has what it starts with ``&`` ignore SIGINT (sh(1)). A
     program inherits an ignored signal, but not a handler (execve(2)). So a handler that does
     nothing keeps the tests themselves running, and the programs that they start end as usual.
+
+    :return: those that were ignored.
     """
-    for number in (signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+    numbers = (signal.SIGHUP, signal.SIGINT)
+    ignored = frozenset(each for each in numbers if signal.getsignal(each) is signal.SIG_IGN)
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
+    return ignored
 
 
 # Every failed test of every class passes through one of these two methods of trial's result, in a
 # process of its own or not, so this is the one place to shorten what it prints.
 _shorten_before("addFailure")
 _shorten_before("addError")
-_stop_inheriting_ignored_signals()
+
+IGNORED = _stop_inheriting_ignored_signals()
+"""Signals that were ignored when this process began."""
