@@ -87,7 +87,7 @@ class Result:
                 kind, number = pair.split("=")
                 counts[kind] = int(number)
             text = printed[: summary.end()] + needs.take_over(printed[summary.end() :])
-            tests = int(_TESTS.findall(printed)[-1])
+            tests = sum(map(int, _TESTS.findall(printed)[-1:]))
         result = cls(text, tests, counts)
         if summary is None or (status != 0 and not result.is_broken):
             text += f"\n[ERROR]\nThis trial ended with status {status} and without a reason.\n"
