@@ -32,7 +32,8 @@ WORK = Path("_trial_temp_jobs")
 
 LONGEST = (
     "tests.integration.test_nothing_stays_frozen",
-    "tests.integration.test_interrupted",
+    "tests.integration.test_interrupted_freeze",
+    "tests.integration.test_interrupted_thaw",
     "tests.integration.test_cli_register",
     "tests.integration.test_cli_status",
 )
@@ -154,18 +155,23 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                # The terminal's signals are for this program, which passes them on once.
+                start_new_session=True,
             )
         self._running.add(process)
-        status = process.wait()
+        # Unlike Popen.wait this tells the processor time, with that of the processes it waited for.
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         self._running.discard(process)
-        result = Result.of(output.read_text("utf-8", "backslashreplace"), status)
+        result = Result.of(output.read_text("utf-8", "backslashreplace"), process.returncode)
+        wall, cpu = time.monotonic() - began, used.ru_utime + used.ru_stime
         with self._printing:
-            print(f"{'-' * 79}\n{time.monotonic() - began:.0f}s, files in {directory}")
+            print(f"{'-' * 79}\n{wall:.0f}s, {cpu:.0f}s of it computing; files in {directory}")
             print(result.text.rstrip("\n"), flush=True)
         return result
 
     def _interrupt(self) -> None:
-        """End all trials as Control-C does: a test that is under way cleans up."""
+        """End all trials as Control-C ends one: a test that is under way cleans up."""
         for process in list(self._running):
             process.send_signal(signal.SIGINT)
 
@@ -207,16 +213,10 @@ def main() -> int:
     )
     parser.add_argument("module", nargs="*", help="test modules (default: all)")
     options = parser.parse_args()
-    # Trials that this starts are to find these ignored, as this did: see tests/__init__.py.
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in {signal.SIGHUP, signal.SIGINT, signal.SIGTERM} - IGNORED:
+        signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     WORK.mkdir(exist_ok=True)
-    try:
-        return 0 if Runner(options.jobs).run(portions(options.module or modules())) else 1
-    except KeyboardInterrupt:
-        # The terminal has sent the trials the same.
-        return 128 + signal.SIGINT
+    return 0 if Runner(options.jobs).run(portions(options.module or modules())) else 1
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ FAILS = "    def test_it(self): self.fail('as it should')\n"
 ENDS = "    def test_it(self): os._exit(7)\n"
 NEEDS = "    def test_it(self): needs.program('mariadbd')\n"
 NEEDS_ANOTHER = "    def test_it(self): needs.program('node')\n"
-HANGS_UP = "    def test_it(self): os.kill(os.getpid(), signal.SIGHUP)\n"
+HANGS_UP = "    def test_it(self): os.kill(os.getppid(), signal.SIGHUP)\n"
 WAITS = """
     def test_it(self):
         self.addCleanup(Path(os.environ["CLEANED"]).touch)
@@ -116,7 +116,7 @@ class SummaryTests(RunningTestCase):
     def test_files(self) -> None:
         """The directory of a trial is named, and has trial's own log."""
         printed = "\n".join(self.run_modules(PASSES))
-        self.assertIn(f"files in {WORK}/test_module0\n", printed)
+        self.assertIn(f" computing; files in {WORK}/test_module0\n", printed)
         self.assertTrue((self.directory / WORK / "test_module0" / "test.log").exists())
 
 
@@ -124,20 +124,34 @@ class SignalTests(RunningTestCase):
     """Signals that a run gets."""
 
     def test_hangup_ignored(self) -> None:
-        """Under ``nohup`` a SIGHUP ends no trial."""
+        """Under ``nohup`` a SIGHUP does not end the run."""
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.addCleanup(signal.signal, signal.SIGHUP, before)
         *_, last = self.run_modules(HANGS_UP)
         self.assertEqual(last, "PASSED (successes=1)")
 
-    def test_terminated(self) -> None:
-        """SIGTERM ends the trials too, and the test that is under way cleans up."""
+    def assert_ends(self, number: signal.Signals) -> None:
+        """See that a signal ends a run, and that the test which is under way cleans up."""
         process = self.start(WAITS)
         eventually(Path(self.environment["BEGUN"]).exists, "the test is under way")
-        process.terminate()
+        process.send_signal(number)
         printed = self.finish(process)
-        self.assertEqual(process.returncode, 128 + signal.SIGTERM, printed)
+        self.assertEqual(process.returncode, 128 + number, printed)
         self.assertTrue(Path(self.environment["CLEANED"]).exists(), printed)
+
+    def test_terminated(self) -> None:
+        """SIGTERM ends the trials too."""
+        self.assert_ends(signal.SIGTERM)
+
+    def test_terminated_in_background(self) -> None:
+        """It does so where SIGINT is ignored, as a shell has it for what it starts with ``&``."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+        self.assert_ends(signal.SIGTERM)
+
+    def test_interrupted(self) -> None:
+        """Control-C ends the trials too."""
+        self.assert_ends(signal.SIGINT)
 
 
 class PortionsTests(SynchronousTestCase):
