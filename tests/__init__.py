@@ -45,15 +45,18 @@ def _shorten(failure: Failure) -> None:
     failure.frames = [*failure.frames[:half], *failure.frames[half:][-half:]]
 
 
-def _shorten_before(method: str) -> None:
+def _extend(method: str) -> None:
+    """Have trial's results shorten what failed tests print, and stop after an interrupted one."""
     add: Callable[..., None] = getattr(TestResult, method)
 
-    def shorten_and_add(self: TestResult, test: Any, failure: Any) -> None:
+    def extended(self: TestResult, test: Any, failure: Any) -> None:
         if isinstance(failure, Failure):
             _shorten(failure)
+            if failure.check(KeyboardInterrupt):
+                self.stop()
         add(self, test, failure)
 
-    setattr(TestResult, method, shorten_and_add)
+    setattr(TestResult, method, extended)
 
 
 def _stop_inheriting_ignored_signals() -> frozenset[signal.Signals]:
@@ -73,9 +76,9 @@ def _stop_inheriting_ignored_signals() -> frozenset[signal.Signals]:
 
 
 # Every failed test of every class passes through one of these two methods of trial's result, in a
-# process of its own or not, so this is the one place to shorten what it prints.
-_shorten_before("addFailure")
-_shorten_before("addError")
+# process of its own or not, so this is the one place for what holds for all of them.
+_extend("addFailure")
+_extend("addError")
 
 IGNORED = _stop_inheriting_ignored_signals()
 """Signals that were ignored when this process began."""

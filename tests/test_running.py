@@ -36,6 +36,9 @@ WAITS = """
         self.addCleanup(Path(os.environ["CLEANED"]).touch)
         Path(os.environ["BEGUN"]).touch()
         time.sleep(600)
+
+    def test_next(self):
+        Path(os.environ["CLEANED"]).unlink()
 """
 
 
@@ -131,7 +134,7 @@ class SignalTests(RunningTestCase):
         self.assertEqual(last, "PASSED (successes=1)")
 
     def assert_ends(self, number: signal.Signals) -> None:
-        """See that a signal ends a run, and that the test which is under way cleans up."""
+        """See that a signal ends a run: the test that is under way cleans up, and no other runs."""
         process = self.start(WAITS)
         eventually(Path(self.environment["BEGUN"]).exists, "the test is under way")
         process.send_signal(number)
