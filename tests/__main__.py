@@ -48,15 +48,17 @@ KINDS = ("skips", "expectedFailures", "failures", "errors", "unexpectedSuccesses
 BROKEN = ("failures", "errors", "unexpectedSuccesses")
 """Those of :data:`KINDS` that are not good."""
 
-_SUMMARY = re.compile(r"^(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE)
-_TESTS = re.compile(r"^Ran (\d+) tests in ", re.MULTILINE)
+_SUMMARY = re.compile(
+    r"^-{79}\n(?:Ran (\d+) tests in .*\n)?\n(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE
+)
+"""The end of what a trial prints: how many tests there were, and what they came to."""
 
 
 @attrs.frozen
 class Result:
     """What a trial came to.
 
-    :param text: what it printed, without what its skipped tests need.
+    :param text: what it printed, without its summary and without what its skipped tests need.
     :param tests: how many tests it ran.
     :param counts: how many of them came to each of :data:`KINDS`.
     """
@@ -81,14 +83,12 @@ class Result:
         """
         *_, summary = [None, *_SUMMARY.finditer(printed)]
         counts: Counter[str] = Counter()
-        text = printed
-        tests = 0
+        text, tests = printed, 0
         if summary is not None:
-            for pair in re.findall(r"\w+=\d+", summary[1] or ""):
-                kind, number = pair.split("=")
+            for kind, number in re.findall(r"(\w+)=(\d+)", summary[2] or ""):
                 counts[kind] = int(number)
-            text = printed[: summary.end()] + needs.take_over(printed[summary.end() :])
-            tests = sum(map(int, _TESTS.findall(printed)[-1:]))
+            text = printed[: summary.start()] + needs.take_over(printed[summary.end() :])
+            tests = int(summary[1] or 0)
         result = cls(text, tests, counts)
         if summary is None or (status != 0 and not result.is_broken):
             text += f"\n[ERROR]\nThis trial ended with status {status} and without a reason.\n"

@@ -93,8 +93,10 @@ class SummaryTests(RunningTestCase):
     def test_passed(self) -> None:
         """All good: the last line has the sum, as one trial prints it."""
         count = 2 * TOGETHER + 1
-        *_, last = self.run_modules(*[PASSES] * count)
+        *others, last = self.run_modules(*[PASSES] * count)
         self.assertEqual(last, f"PASSED (successes={count})")
+        # What counts the tests of a run finds no other number.
+        self.assertNotIn("PASSED", "\n".join(others))
 
     def test_failed(self) -> None:
         """A failure anywhere is one of the run, and is shown."""
