@@ -21,7 +21,7 @@ run: $(VENV)/with-agent
 		$(BIN)/twistd -n --pidfile= xohook -c $(CONFIG) || test $$? -eq 130
 
 test: $(VENV)/with-test
-	$(BIN)/python -m twisted.trial tests
+	$(BIN)/python -m tests
 
 # Debian's packages that some tests need, and are skipped without. Root installs them.
 test-packages:

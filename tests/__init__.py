@@ -3,42 +3,82 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from typing import Any
 
-from twisted.trial.unittest import FailTest
+from twisted.python.failure import Failure
+from twisted.trial.reporter import TestResult
 
-MOST_SHOWN = 20_000
-"""Characters of a failed assertion's text that are shown: a comparison may hold a whole log."""
+MOST_SHOWN = 6_000
+"""Bytes of a failed test's message that are printed: a comparison may hold a whole log.
+
+With :data:`MOST_FRAMES` calls of about 200 bytes each, a failed test prints less than 10 KB.
+"""
+
+MOST_FRAMES = 16
+"""Calls of a failed test's traceback that are printed."""
 
 
 def shortened(text: str) -> str:
     """Cut the middle out of a long text.
 
     :param text: the text.
-    :return: the text, with at most :data:`MOST_SHOWN` of its characters.
+    :return: the text, with at most :data:`MOST_SHOWN` bytes of it in UTF-8.
     """
-    left_out = len(text) - MOST_SHOWN
+    encoded = text.encode(errors="backslashreplace")
+    left_out = len(encoded) - MOST_SHOWN
     if left_out <= 0:
         return text
+    # A character that is cut in two is left out.
     half = MOST_SHOWN // 2
-    return f"{text[:half]}\n[{left_out} characters left out]\n{text[-half:]}"
+    start = encoded[:half].decode(errors="ignore")
+    end = encoded[-half:].decode(errors="ignore")
+    return f"{start}\n[{left_out} bytes left out]\n{end}"
 
 
-def _show(self: FailTest) -> str:
-    return shortened(super(FailTest, self).__str__())
+def _shorten(failure: Failure) -> None:
+    text = failure.getErrorMessage()
+    if (short := shortened(text)) != text:
+        # The traceback names the type that the failure noted, not that of its value.
+        failure.value = AssertionError(short)
+    half = MOST_FRAMES // 2
+    failure.frames = [*failure.frames[:half], *failure.frames[half:][-half:]]
 
 
-def _stop_inheriting_ignored_signals() -> None:
+def _extend(method: str) -> None:
+    """Have trial's results shorten what failed tests print, and stop after an interrupted one."""
+    add: Callable[..., None] = getattr(TestResult, method)
+
+    def extended(self: TestResult, test: Any, failure: Any) -> None:
+        if isinstance(failure, Failure):
+            _shorten(failure)
+            if failure.check(KeyboardInterrupt):
+                self.stop()
+        add(self, test, failure)
+
+    setattr(TestResult, method, extended)
+
+
+def _stop_inheriting_ignored_signals() -> frozenset[signal.Signals]:
     """Give the programs that tests start the default action of SIGHUP and SIGINT.
 
     ``nohup`` ignores SIGHUP, and a shell has what it starts with ``&`` ignore SIGINT (sh(1)). A
     program inherits an ignored signal, but not a handler (execve(2)). So a handler that does
     nothing keeps the tests themselves running, and the programs that they start end as usual.
+
+    :return: those that were ignored.
     """
-    for number in (signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+    numbers = (signal.SIGHUP, signal.SIGINT)
+    ignored = frozenset(each for each in numbers if signal.getsignal(each) is signal.SIG_IGN)
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
+    return ignored
 
 
-# Each assertion of every test raises it, so this is the one place to shorten them all.
-setattr(FailTest, "__str__", _show)  # noqa: B010 - mypy allows no assignment to a method.
-_stop_inheriting_ignored_signals()
+# Every failed test of every class passes through one of these two methods of trial's result, in a
+# process of its own or not, so this is the one place for what holds for all of them.
+_extend("addFailure")
+_extend("addError")
+
+IGNORED = _stop_inheriting_ignored_signals()
+"""Signals that were ignored when this process began."""

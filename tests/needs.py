@@ -39,6 +39,7 @@ PACKAGES = {
     "prlimit": "util-linux",
     "redis-server": "redis-server",
     "setpriv": "util-linux",
+    "sleep": "coreutils",
     "socat": "socat",
     "sqlite3": "sqlite3",
     "strace": "strace",
@@ -53,6 +54,12 @@ PACKAGES = {
 
 USERS = {"mysql": "mariadb-server", "nobody": "base-passwd", "postgres": "postgresql"}
 """The package of Debian 12 and 13 that makes each user that a test asks for."""
+
+_PROGRAMS_MISSING = (
+    "Some tests were skipped because programs are missing. To install them, as root: "
+    "apt-get install "
+)
+_NOT_ROOT = "Some tests were skipped because only root can run them."
 
 _wanted: set[str] = set()
 """Packages that skipped tests have asked for."""
@@ -123,6 +130,24 @@ def missing(what: str) -> Exception:
     return SkipTest(what)
 
 
+def take_over(text: str) -> str:
+    """Take over what another process's :func:`summary` says, into this one's.
+
+    :param text: what the process printed at its end.
+    :return: the rest of it.
+    """
+    global _wants_root
+    rest = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith(_PROGRAMS_MISSING):
+            _wanted.update(line.removeprefix(_PROGRAMS_MISSING).split())
+        elif line.strip() == _NOT_ROOT:
+            _wants_root = True
+        else:
+            rest.append(line)
+    return "".join(rest)
+
+
 def summary() -> str:
     """Say what the skipped tests need.
 
@@ -130,13 +155,9 @@ def summary() -> str:
     """
     lines = []
     if _wanted:
-        names = " ".join(sorted(_wanted))
-        lines.append(
-            "Some tests were skipped because programs are missing. To install them, as root: "
-            f"apt-get install {names}"
-        )
+        lines.append(_PROGRAMS_MISSING + " ".join(sorted(_wanted)))
     if _wants_root:
-        lines.append("Some tests were skipped because only root can run them.")
+        lines.append(_NOT_ROOT)
     return "\n".join(lines)
 
 

@@ -122,7 +122,7 @@ class SharedTests(SynchronousTestCase):
         self.assertTrue(shown.endswith("hay'"))
         written = io.StringIO()
         failure.printTraceback(written)
-        self.assertLess(len(written.getvalue()), MOST_SHOWN + 10_000)
+        self.assertLess(len(written.getvalue()), 10_000)
 
 
 class PackagesTests(SynchronousTestCase):

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import shortened
-from tests.integration.footprint import children
+from tests.integration.footprint import children, states, writers
 from tests.integration.hook_client import PATIENCE, Answer, Connection, bearer
 from xohook import ports
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at something that gives no sign of its own.
 GLANCE = 0.01
+
+#: Seconds for which the log waits until an agent is idle.
+SETTLES = 5.0
 
 #: The command ``xohook``, whether or not it is installed as a script.
 COMMAND = "from xohook.cli import main; main()"
@@ -143,6 +146,8 @@ class Agent:
         :return: the agent; it accepts connections.
         """
         agent = cls(Path(test.mktemp()).resolve(), options, sections)
+        # As systemd makes it. Where it is missing a start takes a third longer.
+        agent.state_directory.mkdir(mode=0o700, exist_ok=True)
         test.addCleanup(agent.stop)
         agent.start()
         return agent
@@ -189,7 +194,27 @@ class Agent:
     @property
     def log(self) -> str:
         """All that the agent has logged so far, over its restarts too."""
+        self._settle()
         return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def _settle(self) -> None:
+        """Wait until the agent has nothing to do, and its writer has written what it logged.
+
+        The agent may log a request after it has answered, and writes its log by way of a process.
+        An agent that is never idle is waited for :data:`SETTLES`, and so is a writer that is
+        stopped.
+        """
+        deadline = time.monotonic() + SETTLES
+        while not self._is_settled() and time.monotonic() < deadline:
+            time.sleep(GLANCE)
+
+    def _is_settled(self) -> bool:
+        # In this order: the agent gives its writer work, and not the other way round.
+        if self.ended or "R" in states(self.pid):
+            return self.ended
+        with contextlib.suppress(OSError):
+            return not any(states(writer) & {"R", "T"} for writer in writers(self.pid, "output"))
+        return self.ended
 
     @property
     def secret(self) -> str:

@@ -63,6 +63,20 @@ def writers(pid: int, task: str = "") -> list[int]:
     return [child for child in _children(pid) if _is_writer(child) and word in _words(child)]
 
 
+def states(pid: int) -> set[str]:
+    """Read what the threads of a process are doing.
+
+    :param pid: its number.
+    :return: the letters of proc(5), as ``R`` for running and ``T`` for stopped; none once it has
+        ended.
+    """
+    try:
+        threads = list((Path("/proc") / str(pid) / "task").iterdir())
+        return {(each / "stat").read_text().rpartition(") ")[2][0] for each in threads}
+    except OSError:
+        return set()
+
+
 def _children(pid: int) -> list[int]:
     threads = (Path("/proc") / str(pid) / "task").iterdir()
     found = [child for thread in threads for child in (thread / "children").read_text().split()]

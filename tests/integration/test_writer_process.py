@@ -95,7 +95,7 @@ class WriterTests(SynchronousTestCase):
         for pid in both:
             os.kill(pid, signal.SIGSTOP)
         self.assertEqual(agent.get("/other").status, 404)
-        count = agent.log.count("GET /other")
+        count = agent.log_path.read_text().count("GET /other")
         agent.kill()
         agent.wait()
         for pid in both:

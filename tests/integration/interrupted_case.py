@@ -1,4 +1,4 @@
-"""A window that is interrupted at any step of its way ends with everything thawed, once.
+"""Interrupts an agent at each step of its way, one after the other.
 
 The steps are those of the agent itself, each call with which it changes something outside of it, as
 :mod:`tests.integration.interrupting` counts them; it dies before the call and after it.
@@ -26,8 +26,8 @@ NOTED = ("a", "b", "10-first", "20-second")
 UNDONE = NOTED[::-1]
 
 
-class InterruptedTests(DiskTestCase):
-    """The agent dies, is started again, and everything is as it should be."""
+class InterruptedTestCase(DiskTestCase):
+    """An agent with two commands, two scripts, a session and a filesystem."""
 
     def setUp(self) -> None:
         self.need_disks()
@@ -119,19 +119,3 @@ class InterruptedTests(DiskTestCase):
         under_way = {*thawed[-1:], *NOTED[len(frozen) : len(frozen) + 1]}
         self.assertLessEqual(owed, set(recovered), journal)
         self.assertLessEqual(set(recovered), owed | under_way, journal)
-
-    def test_to_the_hold(self) -> None:
-        """On the way to the hold: whoever was frozen is thawed by the next start."""
-        journals = self.walk("/sync")
-        for journal in journals:
-            self.assert_thawed_once(journal)
-        came_to = {sum(line.startswith("freeze ") for line in journal) for journal in journals}
-        self.assertEqual(came_to, {0, 1, 2, 3, 4})
-
-    def test_from_the_hold(self) -> None:
-        """On the way back: the next start thaws those that the agent did not come to."""
-        journals = self.walk("/post-sync", "/sync")
-        for journal in journals:
-            self.assert_thawed_once(journal)
-        came_to = {sum(line.endswith(" synced") for line in journal) for journal in journals}
-        self.assertEqual(came_to, {0, 1, 2, 3, 4})
