@@ -130,7 +130,7 @@ class AttemptTests(LoopTestCase):
     def test_agent_that_ends_at_once(self) -> None:
         """After a registration that did not last, the pause is longer than the one before."""
         self.loop.start(self.now)
-        for _ in range(6):
+        for _ in range(4):
             last = self.fail_to_connect()
         self.register()
         self.assertGreaterEqual(self.lose(), last - 1e-6)
@@ -310,6 +310,19 @@ class Style:
             self.is_running = False
             self.loop.done("", self.now)
 
+    def again(self) -> None:
+        """Register, if it is not, and be asked to freeze."""
+        self.time()
+        self.carry_out()
+        self.open()
+        self.receive(REGISTERED)
+        self.receive(FREEZE)
+
+    def receive(self, data: bytes) -> None:
+        """Pass on bytes, if the connection is open."""
+        if self.connection == "open":
+            self.loop.receive(data, self.now)
+
     def carry_out(self) -> None:
         """Begin what is due."""
         while (action := self.loop.next_action(self.now)) is not None:
@@ -330,7 +343,7 @@ class AnyCourseTests(LoopTestCase):
 
     @given(
         st.lists(
-            st.sampled_from(["start", "stop", "time", "fail", "open", "close", "done"])
+            st.sampled_from(["start", "stop", "time", "fail", "open", "close", "done", "again"])
             | st.sampled_from([REGISTERED, REFUSED, FREEZE, THAW, b"nonsense\n"])
         )
     )
@@ -339,11 +352,17 @@ class AnyCourseTests(LoopTestCase):
         self.setUp()
         style = Style(self.loop)
         # Everything ends in the end.
-        for step in [*course, "stop", *["open", "close", "done"] * (len(course) + 2)]:
+        for step in [
+            "start",
+            "again",
+            *course,
+            "stop",
+            *["open", "close", "done"] * (len(course) + 2),
+        ]:
             if isinstance(step, str):
                 getattr(style, step)()
-            elif style.connection == "open":
-                self.loop.receive(step, style.now)
+            else:
+                style.receive(step)
             style.carry_out()
         self.assertTrue(self.loop.is_finished)
         self.assertEqual(style.called, [Freeze, Thaw] * (len(style.called) // 2))
