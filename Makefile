@@ -6,7 +6,10 @@ VENV = .venv
 CONFIG = etc/xohook.ini
 
 BIN = $(VENV)/bin
-SOURCES := pyproject.toml README.rst LICENSE $(shell find src twisted -name '*.py' -o -name py.typed)
+# The client is a wheel of its own, which the agent's wheel depends on.
+CLIENT = ./packaging/client
+SOURCES := pyproject.toml README.rst LICENSE $(wildcard $(CLIENT)/*) \
+	$(shell find src twisted -name '*.py' -o -name py.typed)
 DRAWING = docs/window.svg
 
 .PHONY: run test test-packages lint types coverage bench soak docs news wheel clean
@@ -60,7 +63,7 @@ news: $(VENV)/with-dev
 	$(BIN)/towncrier build --draft
 
 wheel: $(VENV)/with-agent
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . $(CLIENT)
 
 clean:
 	rm -rf .venv build dist _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis .cache
@@ -70,15 +73,15 @@ clean:
 # A stamp is made when its step has succeeded, so that one which broke off is made again.
 # What has the development's tools has the tests' too, and what has those has the agent.
 $(VENV)/with-agent: $(VENV)/made $(SOURCES)
-	$(BIN)/pip install --quiet .
+	$(BIN)/pip install --quiet $(CLIENT) .
 	@touch $@
 
 $(VENV)/with-test: $(VENV)/made $(SOURCES)
-	$(BIN)/pip install --quiet '.[test]'
+	$(BIN)/pip install --quiet $(CLIENT) '.[test]'
 	@touch $@ $(VENV)/with-agent
 
 $(VENV)/with-dev: $(VENV)/made $(SOURCES)
-	$(BIN)/pip install --quiet '.[dev]'
+	$(BIN)/pip install --quiet $(CLIENT) '.[dev]'
 	@touch $@ $(VENV)/with-test $(VENV)/with-agent
 
 $(VENV)/made:

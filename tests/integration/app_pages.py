@@ -42,6 +42,24 @@ def commands_on(page: str) -> list[str]:
     return [textwrap.dedent(block).strip() for block in blocks]
 
 
+def installation_on(page: str) -> str:
+    """Read the shell commands of a page that install the client.
+
+    :param page: its name, without ``.rst``.
+    :return: the text of the first literal block that runs pip.
+    """
+    return next(each for each in commands_on(page) if "pip install" in each)
+
+
+def usage_on(page: str) -> list[str]:
+    """Read the shell commands of a page that run its program.
+
+    :param page: its name, without ``.rst``.
+    :return: the text of each literal block that does not run pip, in order.
+    """
+    return [each for each in commands_on(page) if "pip install" not in each]
+
+
 class ExampleTestCase(SynchronousTestCase):
     """A program of a page, with an agent of its own that it has to take part with."""
 
@@ -89,11 +107,11 @@ class ExampleTestCase(SynchronousTestCase):
 
     def here(self, command: str) -> str:
         """Put what the test has in the place of what is installed."""
-        return command.replace("/opt/xohook/bin/python", sys.executable)
+        return command.replace("venv/bin/python", sys.executable)
 
     def ask(self) -> subprocess.Popen[str]:
         """Run the page's command that asks the program for something; it prints the answer."""
-        [_, command, *_] = commands_on(self.page)
+        [_, command, *_] = usage_on(self.page)
         asking = subprocess.Popen(
             self.here(command),
             shell=True,
@@ -123,7 +141,7 @@ class ExampleTestCase(SynchronousTestCase):
 
     def command(self) -> str:
         """Give the page's command that starts the program."""
-        return commands_on(self.page)[0]
+        return usage_on(self.page)[0]
 
     def registered(self, count: int) -> None:
         """Wait until it has registered so many times."""

@@ -109,7 +109,7 @@ class WindowTests(RegisterTestCase):
         window, *_ = self.programs.journal[0].split()
         rest = f"here  {Path.cwd()} "
         self.assertEqual(self.programs.journal, [f"{window} 7 {rest}", f"{window} 120 {rest}"])
-        self.assertEqual(agent.outcomes, ["synced"])
+        agent.wait_for_outcomes("synced")
 
     def test_wishes(self) -> None:
         """What it asks for reaches the agent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -11,12 +12,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests import needs
 from tests.integration.agent import COMMAND, eventually, free_port
-from tests.integration.app_pages import A_WHILE, ExampleTestCase, commands_on
+from tests.integration.app_pages import (
+    A_WHILE,
+    ExampleTestCase,
+    commands_on,
+    installation_on,
+    usage_on,
+)
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE
-from xohook import client
+from tests.integration.wheels import temporary_directory, wheel
+
+#: The variable that the shell has the client's wheel in.
+CLIENT = "$WHEEL"
 
 
 def words(pid: int) -> list[bytes]:
@@ -101,25 +113,44 @@ class AsyncioTests(ExampleTests, ExampleTestCase):
         needs.program("socat")
 
 
-class CopiedClientTests(AsyncioTests):
-    """``asyncio.rst`` with ``client.py`` alone, as ``index.rst`` has it copied."""
+@functools.cache
+def installed(page: str) -> Path:
+    """Run the commands of a page that install the client, once, with the wheel of this tree.
 
-    def prepare(self) -> None:
-        super().prepare()
-        [copy] = [each for each in commands_on("index") if "client.py" in each]
-        self.assertTrue(copy.startswith("mkdir xohook\ncp "), copy)
-        installed = "/opt/xohook/lib/python3*/site-packages/xohook/client.py"
-        self.assertIn(installed, copy)
-        copy = copy.replace(installed, client.__file__)
-        subprocess.run(copy, shell=True, cwd=self.directory, check=True)
+    :param page: its name, without ``.rst``.
+    :return: the directory in which they were run.
+    """
+    directory = temporary_directory()
+    options = "--quiet --no-index --no-deps"
+    command = installation_on(page).replace("python3", sys.executable)
+    command = command.replace("pip install xohook-client", f"pip install {options} {CLIENT}")
+    assert CLIENT in command, command
+    environment = {**os.environ, "PYTHONPATH": "", CLIENT[1:]: str(wheel("xohook-client"))}
+    subprocess.run(["sh", "-ec", command], cwd=directory, env=environment, check=True)
+    return directory
+
+
+class InstalledClientTests(AsyncioTests):
+    """``asyncio.rst`` in the environment that its commands make."""
 
     def here(self, command: str) -> str:
-        # Without the site's packages, and with nothing else that is installed.
-        return command.replace("/opt/xohook/bin/python", f"{sys.executable} -S")
+        return command.replace("venv/bin/python", f"{installed(self.page)}/venv/bin/python")
 
     @property
     def environment(self) -> dict[str, str]:
         return {**super().environment, "PYTHONPATH": ""}
+
+
+class InstallationTests(SynchronousTestCase):
+    """How the client is installed."""
+
+    def test_pages(self) -> None:
+        """The index and each page of a Python program install the client in the same way."""
+        for page in ("asyncio", "python-web", "twisted"):
+            install = installation_on(page).removesuffix(" twisted")
+            self.assertEqual(install, installation_on("index"), page)
+            self.assertIn("twisted" if page == "twisted" else "", installation_on(page))
+            self.assertEqual(commands_on(page)[0], installation_on(page))
 
 
 class TwistedTests(ExampleTests, ExampleTestCase):
@@ -233,7 +264,7 @@ class BashTests(ExampleTestCase):
         return command
 
     def command(self) -> str:
-        *installation, command = commands_on(self.page)[0].splitlines()
+        *installation, command = usage_on(self.page)[0].splitlines()
         (self.directory / "usr/local/bin").mkdir(parents=True)
         subprocess.run(
             self.here("\n".join(installation)), shell=True, cwd=self.directory, check=True
@@ -247,7 +278,7 @@ class BashTests(ExampleTestCase):
 
     def put(self, name: str) -> None:
         """Put a job there as the page does, which calls it ``hello``."""
-        command = self.here(commands_on(self.page)[1].replace("hello", name))
+        command = self.here(usage_on(self.page)[1].replace("hello", name))
         subprocess.run(command, shell=True, cwd=self.directory, check=True)
 
     def done(self, *names: str) -> None:
