@@ -259,7 +259,7 @@ class ShippedTests(FilesTestCase):
     def test_example_defaults(self) -> None:
         """What the example has commented out are all the agent's options with their defaults."""
         text = (PROJECT / "etc/xohook.ini").read_text("utf-8")
-        text = text.partition("; What else there is")[0]
+        text = text.partition("; Other kinds of participants")[0]
         opened = re.sub(r"(?m)^;(\w+ =)", r"\1", text)
         named = re.findall(r"(?m)^(\w+) =", opened.partition("[command:sync]")[0])
         self.assertEqual(sorted(named), sorted(AGENT.options))
