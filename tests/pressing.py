@@ -21,6 +21,7 @@ def writer_of(path: Path) -> Callable[..., Deferred[str]]:
                 path.unlink(missing_ok=True)
             for data in content:
                 path.write_bytes(data)
+                path.chmod(0o600)
         except OSError as error:
             return succeed(error.strerror or "")
         return succeed("")

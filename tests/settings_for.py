@@ -14,7 +14,7 @@ def settings_in(directory: Path) -> Settings:
     :return: the configuration; :func:`attrs.evolve` makes others of it.
     """
     state = directory / "state"
-    state.mkdir(parents=True)
+    state.mkdir(mode=0o700, parents=True)
     return Settings(
         path=directory / "xohook.ini",
         listen=("1727",),

@@ -70,6 +70,8 @@ class EnsureTests(SynchronousTestCase):
         certificate_file, key_file = certificate.own_files(self.directory)
         certificate_file.write_text("")
         key_file.write_bytes(b"\xff")
+        certificate_file.chmod(0o600)
+        key_file.chmod(0o600)
         self.assertTrue(certificate.read(*certificate.ensure(self.directory, NOW), NOW).chain)
 
     def test_no_directory(self) -> None:

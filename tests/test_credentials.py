@@ -84,6 +84,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_name_lost(self) -> None:
         """A kept name that is empty or no text stops the start, rather than void the token."""
+        self.name.touch(mode=0o600)
         for data in (b"", b"\n", b"\xff\n", b"two words\n"):
             self.name.write_bytes(data)
             error = self.assertRaises(StartError, credentials.load, self.settings)

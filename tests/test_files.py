@@ -63,7 +63,7 @@ class CreatePrivateTests(SynchronousTestCase):
     def test_first_wins(self) -> None:
         """The second to make it changes nothing, and hears so."""
         directory = Path(self.mktemp())
-        directory.mkdir()
+        directory.mkdir(mode=0o700)
         path = directory / "secret"
         self.assertTrue(create_private(path, b"one"))
         self.assertFalse(create_private(path, b"two"))

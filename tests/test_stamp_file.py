@@ -76,6 +76,7 @@ class StampTests(SynchronousTestCase):
         wrong = ({"version": 2}, {"at_rest": [1]}, {"at_rest": [{}]}, {"at_rest": 1}, {"more": 1})
         texts = ["", "{", "[]", '"x"', "1", "null", "{}", "\x80"]
         texts += [json.dumps({**good, **change}) for change in wrong]
+        self.stamp.path.touch(mode=0o600)
         for text in texts:
             self.stamp.path.write_bytes(text.encode("latin-1"))
             error = self.assertRaises(RecordError, self.stamp.read)

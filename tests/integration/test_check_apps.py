@@ -12,16 +12,18 @@ from tests.integration.command import CommandTestCase
 
 
 class CheckAppsTestCase(CommandTestCase):
-    """Runs ``xohook check`` as root would."""
+    """Runs ``xohook check`` as a user who can give the socket to two groups."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(os, "geteuid", lambda: 0)
-        self.someone = next(entry for entry in pwd.getpwall() if entry.pw_uid != 0)
+        self.uid = os.geteuid()
+        self.someone = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, self.uid))
         self.name = self.someone.pw_name
         own = os.getgrouplist(self.name, self.someone.pw_gid)
         self.group = grp.getgrgid(self.someone.pw_gid).gr_name
-        self.other = next(entry.gr_name for entry in grp.getgrall() if entry.gr_gid not in own)
+        other = next(entry for entry in grp.getgrall() if entry.gr_gid not in own)
+        self.other = other.gr_name
+        self.patch(os, "getgroups", lambda: [self.someone.pw_gid, other.gr_gid])
 
     def check(self, *lines: str, options: tuple[str, ...] = (), good: bool = True) -> str:
         """Run it on a configuration of these sections, with options of the agent's own."""
@@ -97,7 +99,8 @@ class SocketTests(CheckAppsTestCase):
         """An agent that is not root cannot give the socket to a group that it is not in."""
         group = f"control_group = {self.group}"
         self.assertIn("ok       control = ", self.check(options=(group,)))
-        self.patch(os, "geteuid", lambda: 12345)
+        # Root can give it to any group.
+        self.patch(os, "geteuid", lambda: self.uid or 12345)
         self.patch(os, "getegid", lambda: 12345)
         self.patch(os, "getgroups", lambda: [12345])
         said = self.check(options=(group,), good=False)
@@ -133,9 +136,12 @@ class AppTests(CheckAppsTestCase):
 
     def test_own_user(self) -> None:
         """The agent's own user needs no group."""
-        self.patch(os, "geteuid", lambda: self.someone.pw_uid)
-        said = self.check("[app:a]", f"user = {self.name}")
-        self.assertIn(f"ok       [app:a]: has to register, as {self.name}\n", said)
+        # Root needs no group either way.
+        uid = self.uid or self.someone.pw_uid
+        self.patch(os, "geteuid", lambda: uid)
+        name = pwd.getpwuid(uid).pw_name
+        said = self.check("[app:a]", f"user = {name}")
+        self.assertIn(f"ok       [app:a]: has to register, as {name}\n", said)
 
     def test_no_socket(self) -> None:
         """An app that has to register and cannot is an error; one that may, a warning."""

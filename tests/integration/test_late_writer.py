@@ -149,6 +149,7 @@ class StartTests(SynchronousTestCase):
         try:
             agent.start()
             self.assertEqual(agent.outcomes, ["recovered"])
+            stamp.touch(mode=0o600)
             stamp.write_text("{}")
         finally:
             os.close(held)

@@ -276,6 +276,7 @@ class RecordTests(KilledTestCase):
         parts = tuple((entries % part).encode() for part in ("[{}]", "[1]", "1", '["x"]'))
         entry = '[{"name": "command:a", "order": 1, "owed": %s, "process": {}}]'
         owed = tuple((entries % (entry % part)).encode() for part in ("{}", "1", '{"account": 1}'))
+        self.record(agent).touch(mode=0o600)
         for data in (*wholes, *parts, *owed):
             self.record(agent).write_bytes(data)
             agent.log_path.write_text("")

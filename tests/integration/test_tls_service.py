@@ -114,10 +114,11 @@ class ExchangeTests(SynchronousTestCase):
     def keep(self, agent: Agent, identity: Identity) -> None:
         """Leave a certificate in the state directory, as if the agent had made it then."""
         agent.state_directory.mkdir(mode=0o700, exist_ok=True)
-        (agent.state_directory / "certificate.pem").write_bytes(identity.pem)
-        key_file = agent.state_directory / "private_key.pem"
-        key_file.touch(mode=0o600)
-        key_file.write_bytes(identity.key_pem())
+        parts = {"certificate.pem": identity.pem, "private_key.pem": identity.key_pem()}
+        for name, content in parts.items():
+            file = agent.state_directory / name
+            file.touch(mode=0o600)
+            file.write_bytes(content)
 
     def test_given(self) -> None:
         """A given certificate is served with its chain, and exchanged by SIGHUP."""
