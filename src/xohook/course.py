@@ -83,7 +83,7 @@ class WindowContext:
         return [*of_window, *self.queue]
 
     def persist(self) -> None:
-        """Have the record written; called before any answer that changes what is in it."""
+        """Write the record; to be called before any answer that changes what is in it."""
         self.effects.persist(self.state())
 
     # Answers.
@@ -263,7 +263,7 @@ class WindowContext:
     # The hold.
 
     def admit(self, inputs: WindowInputs, requesters: Sequence[Requester]) -> Answer:
-        """Let these ``/sync`` requesters take their snapshots: each owes a ``/post-sync``.
+        """Admit these ``/sync`` requesters to the hold: each owes a ``/post-sync``.
 
         :param inputs: the machine, which gets ``_limit_passed`` when the hold's time is up.
         :param requesters: the requesters.

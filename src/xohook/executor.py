@@ -123,7 +123,7 @@ class Executor:
         return tuple(f"{name}: not frozen: {why}" for name in undone)
 
     def hold(self, until: float) -> None:
-        """Have the guards hold as long as the window does, and :data:`GUARD_GRACE` more.
+        """Extend the hold of all guards until :data:`GUARD_GRACE` after the window's.
 
         :param until: the time of the clock at which the hold ends.
         """
@@ -169,7 +169,7 @@ class Executor:
                 self._log.failure("a fault of xohook itself")
 
     def stopped(self) -> None:
-        """Let :meth:`finish` go on."""
+        """End the wait of :meth:`finish`."""
         self._stopped.callback(None)
 
     # What the coordinator needs besides.

@@ -135,7 +135,7 @@ class FreezeSequence:
             await _side_by_side(group, lambda run: run.freeze(self._terms))
 
     def extend(self, until: float) -> None:
-        """Have all guards hold until another time.
+        """Extend the hold of all guards.
 
         :param until: the time of the monotonic clock.
         """
