@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogPublisher
 
 from xohook.errors import RecordError
@@ -23,6 +23,10 @@ start: it may be what this start thaws."""
 LIFT_WAITS = 2.0
 """Seconds for which a thaw waits until the stamp is removed. A disk that needs longer removes it
 later; with :data:`xohook.writing.END_WAITS` it makes the five seconds of ``docs/operation.rst``."""
+
+LIFT_AGAIN = 5.0
+"""Seconds until a stamp that could not be removed is tried again: as a record that could not be
+written (:data:`xohook.keeper.SAVE_AGAIN`)."""
 
 _NO_ANSWER = "the disk does not answer; see whether its filesystem is frozen, full or failing"
 
@@ -98,6 +102,9 @@ class Disk:
         self._stamp = stamp
         self._waiting_log = log
         self._ask = ask
+        self._presses = 0
+        self._lift_again: IDelayedCall | None = None
+        self._lift_problem = ""
 
     def attach(self, publisher: LogPublisher) -> None:
         """Take the place of a publisher's observers, so that the log can be held back.
@@ -117,6 +124,8 @@ class Disk:
         :param at_rest: the participants that are frozen.
         :raises RecordError: where it cannot be written.
         """
+        self._presses += 1
+        self._forget_lift()
         late = self._reactor.callLater(LIFT_WAITS, self._tell_waiting)
         try:
             problem = await self._ask("press", self._stamp.encode(window, time, at_rest))
@@ -127,7 +136,12 @@ class Disk:
             raise RecordError(f"cannot write the stamp {self._stamp.path}: {problem}")
 
     async def lift(self) -> None:
-        """Take the stamp off the disk, and wait :data:`LIFT_WAITS` at most; a failure is logged."""
+        """Take the stamp off the disk, and wait :data:`LIFT_WAITS` at most.
+
+        A failure is logged, and tried again every :data:`LIFT_AGAIN` seconds until the next press:
+        a snapshot that is taken meanwhile would pass for that of the window.
+        """
+        self._forget_lift()
         waiting: Deferred[None] = Deferred()
 
         def give_up() -> None:
@@ -136,16 +150,46 @@ class Disk:
 
         late = self._reactor.callLater(LIFT_WAITS, give_up)
 
-        def lifted(problem: str) -> None:
-            if problem:
-                path = self._stamp.path
-                self._log.error("cannot remove the stamp {path}: {why}", path=path, why=problem)
+        def answered(_: object) -> None:
             if late.active():
                 late.cancel()
                 waiting.callback(None)
 
-        self._ask("lift").addCallback(lifted)
+        self._order_lift().addCallback(answered)
         await waiting
+
+    def _order_lift(self) -> Deferred[None]:
+        presses = self._presses
+
+        def lifted(problem: str) -> None:
+            if self._presses == presses:
+                self._judge_lift(problem)
+
+        return self._ask("lift").addCallback(lifted)
+
+    def _judge_lift(self, problem: str) -> None:
+        before, path = self._lift_problem, self._stamp.path
+        self._forget_lift()
+        self._lift_problem = problem
+        if problem:
+            self._lift_again = self._reactor.callLater(LIFT_AGAIN, self._order_lift)
+            if problem != before:
+                self._log.error(
+                    "cannot remove the stamp {path}: {why}; this is tried again every"
+                    " {seconds:.0f} s",
+                    path=path,
+                    why=problem,
+                    seconds=LIFT_AGAIN,
+                )
+        elif before:
+            self._log.warn("the stamp {path} is removed now", path=path)
+
+    def _forget_lift(self) -> None:
+        """Stop the attempts to remove the stamp."""
+        self._lift_problem = ""
+        if self._lift_again is not None and self._lift_again.active():
+            self._lift_again.cancel()
+        self._lift_again = None
 
     def hold_back(self) -> None:
         """Let nothing be written to any disk."""
