@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -23,6 +24,10 @@ from xohook.pids import process_state
 
 #: The share of those ``/post-sync`` that are sent on the connection of a ``/sync``.
 KEPT = 0.7
+
+#: Whether an agent notices a thaw by somebody else whose freeze is still under way when its own
+#: thaw comes: with Linux 6.6 or later (docs/hook.rst, What the agent cannot see).
+SEES_FREEZES = [*map(int, re.findall(r"\d+", os.uname().release)[:2])] >= [6, 6]
 
 #: Seconds in which a process that was killed has ended, unless it is stopped or stuck.
 ENDING = 2.0
@@ -263,13 +268,15 @@ class Step:
         if not os.path.ismount(machine.disks[kind].mount) or not machine.thaw(kind):
             return
         self.note(f"{kind} has been thawed by somebody else")
+        end = time.monotonic()
         if freezes:
             self._refrozen.add(kind)
             # It fails where the agent was quicker.
             with contextlib.suppress(AssertionError):
                 machine.disks[kind].freeze()
-        # The agent sees no thaw whose freeze is under way when its own comes (docs/hook.rst).
-        self.breaks.append(Break(what, begin, time.monotonic()))
+            if not SEES_FREEZES:
+                end = time.monotonic()
+        self.breaks.append(Break(what, begin, end))
 
     def _remount(self, event: Event) -> None:
         kind = _pick(sorted(self._machine.disks), event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import ctypes
 import json
@@ -25,6 +26,7 @@ from soak.machine import Machine, adopt_orphans
 from soak.scenario import draw
 from soak.settling import Wrong, good_window, judge, settle
 from tests import needs
+from xohook import guards
 
 #: Programs that the steps need.
 PROGRAMS = ("bash", "flock", "fsfreeze", "mkfs.ext4", "mkfs.xfs", "mount", "setpriv", "strace")
@@ -192,6 +194,8 @@ def soak(directory: Path, seed: str, steps: Sequence[int], workers: int) -> list
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupted)
     print(f"Interleavings: seed {seed}, {len(steps)} steps, {workers} at a time.", flush=True)
+    # As pip does it for an installed agent, which is started again and again here, as its guards.
+    compileall.compile_dir(Path(guards.__file__).parents[1], quiet=2)
     words = [sys.executable, "-m", "soak.interleavings", "--seed", seed]
     running = [
         subprocess.Popen(  # noqa: S603 - the words are made here.
@@ -210,8 +214,9 @@ def soak(directory: Path, seed: str, steps: Sequence[int], workers: int) -> list
                 worker.terminate()
         for worker in running:
             worker.wait(ENDING)
-    print(total)
-    print(f"They took {time.monotonic() - begin:.0f} s.", flush=True)
+        # Where this is interrupted too.
+        print(total)
+        print(f"They took {time.monotonic() - begin:.0f} s.", flush=True)
     found += [f"A worker ended with {each.returncode}." for each in running if each.returncode]
     return found
 

@@ -273,6 +273,11 @@ class Machine:
     def _of_agent(self) -> set[int]:
         return {self.agent.pid, *_descendants(self.agent.pid)}
 
+    @property
+    def has_stamp(self) -> bool:
+        """Whether the state directory says that a window is open."""
+        return (self.agent.state_directory / "stamp.json").exists()
+
     # Filesystems and the lock.
 
     def thaw(self, kind: str) -> bool:

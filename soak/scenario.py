@@ -62,19 +62,18 @@ MOMENTS = (
     "command:pair thawing",
 )
 
-#: What needs a hold, mostly.
-IN_A_HOLD = frozenset(
-    (
-        "post-sync",
-        "term guard",
-        "kill guard",
-        "kill client",
-        "foreign thaw",
-        "foreign thaw and freeze",
-        "remount",
-        "kill agent and guards",
-    )
-)
+#: What needs a hold, and how often it waits for one. A fault in a hold is one of the thaw.
+IN_A_HOLD = {
+    "post-sync": 0.7,
+    "term guard": 0.7,
+    "kill guard": 0.7,
+    "kill client": 0.7,
+    "foreign thaw": 0.7,
+    "foreign thaw and freeze": 0.7,
+    "remount": 0.7,
+    "kill agent and guards": 0.7,
+    "fault": 0.5,
+}
 
 #: System calls that fail, and with which error.
 FAULTS = (
@@ -82,6 +81,7 @@ FAULTS = (
     ("openat", "EMFILE"),
     ("openat", "EIO"),
     ("fsync", "EIO"),
+    ("unlink,unlinkat", "EIO"),
     ("clone,clone3,vfork", "EAGAIN"),
 )
 
@@ -164,7 +164,7 @@ def _some(random: Random) -> list[Event]:
         return _at_once(random)
     act = _weighted(random, ACTS)
     moment = random.choice(MOMENTS)
-    if act in IN_A_HOLD and random.random() < 0.7:
+    if act in IN_A_HOLD and random.random() < IN_A_HOLD[act]:
         moment = "holding"
     detail = _fault(random, random.choice(TRACED)) if act == "fault" else ""
     found = [Event(act, moment, _pause(random), random.random(), detail)]

@@ -10,7 +10,7 @@ from soak.acts import Step
 from soak.machine import FREEZE_BUDGET, PATIENCE, Machine
 from soak.requesters import Request
 from soak.scenario import Scenario
-from soak.verdict import judge_answers, judge_delays, judge_journal, outcomes
+from soak.verdict import Deaths, judge_answers, judge_delays, judge_journal, outcomes
 from tests.integration.agent import GLANCE
 
 #: Seconds beyond the freeze budget that an answer may take on a loaded machine.
@@ -51,7 +51,7 @@ def settle(machine: Machine, step: Step, scenario: Scenario) -> None:
     _end_windows(machine, step, scenario.ending, deadline)
     _wait_for_disks(step, deadline)
     # Removing the last entry from the record and the end of a guard come a moment after the answer.
-    _wait_for_rest(machine, step.has_faults, deadline)
+    _wait_for_rest(machine, deadline)
     if found := machine.written():
         raise Wrong(found)
     if machine.lock_is_held():
@@ -78,7 +78,8 @@ def judge(machine: Machine, step: Step) -> dict[str, str]:
         if lost and not step.has_faults:
             mistakes.append(f"{each}: it was not answered.")
     app_died = any(each.what == "app killed" for each in step.breaks)
-    mistakes += _journal(machine, bool(step.deaths) or app_died, step.has_faults)
+    log = machine.log if step.has_faults else ""
+    mistakes += _journal(machine, log, Deaths(agent=bool(step.deaths), app=app_died))
     if "Traceback" in machine.log and not step.has_faults:
         mistakes.append("The log has a traceback.")
     if mistakes:
@@ -108,7 +109,7 @@ def good_window(machine: Machine, source: str) -> None:
         raise Wrong(f"the good window {sync.window}: {post_sync}")
     if not _eventually(lambda: not _entries(machine), time.monotonic() + PATIENCE):
         raise Wrong(f"after the good window the record has {_entries(machine)}")
-    if mistakes := _journal(machine, has_died=False, has_failed=False):
+    if mistakes := _journal(machine, "", Deaths()):
         raise Wrong("after the good window: " + "\n".join(mistakes))
 
 
@@ -154,8 +155,8 @@ def _wait_for_disks(step: Step, deadline: float) -> None:
         raise Wrong("a filesystem cannot be mounted again")
 
 
-def _wait_for_rest(machine: Machine, has_failed: bool, deadline: float) -> None:
-    # Where the record could not be written, the next window writes it.
+def _wait_for_rest(machine: Machine, deadline: float) -> None:
+    # A record that could not be written is written again by and by, with no window.
     found: object = None
 
     def at_rest() -> bool:
@@ -166,8 +167,8 @@ def _wait_for_rest(machine: Machine, has_failed: bool, deadline: float) -> None:
         elif status["open"] or status["unthawed"] or status["absent"]:
             found = {name: status[name] for name in ("open", "state", "unthawed", "absent")}
         else:
-            found = machine.leftovers() or machine.left_open()
-            found = found or (not has_failed and _entries(machine))
+            found = machine.leftovers() or machine.left_open() or _entries(machine)
+            found = found or (machine.has_stamp and "the stamp")
         return not found
 
     if not _eventually(at_rest, deadline):
@@ -196,10 +197,9 @@ def _logged_outcomes(machine: Machine, step: Step) -> dict[str, str]:
     return dict(outcomes(machine.log))
 
 
-def _journal(machine: Machine, has_died: bool, has_failed: bool) -> list[str]:
+def _journal(machine: Machine, log: str, deaths: Deaths) -> list[str]:
     def mistakes() -> list[str]:
-        lines = machine.journal.read_text().splitlines()
-        return list(judge_journal(lines, has_died, has_failed))
+        return list(judge_journal(machine.journal.read_text().splitlines(), log, deaths))
 
     # The app says that it goes on before it has noted so, where it does so by itself.
     _eventually(lambda: not mistakes(), time.monotonic() + LOGGED)

@@ -136,24 +136,52 @@ def judge_delays(requests: Iterable[Request], longest: float) -> Iterator[str]:
             yield f"{each}: it took {each.over - each.sent:.1f} s."
 
 
-def judge_journal(lines: Iterable[str], has_died: bool, has_failed: bool) -> Iterator[str]:
-    """Find what was frozen and not thawed, or not as often.
+@attrs.frozen(kw_only=True)
+class Deaths:
+    """Who has died in a step.
 
-    :param lines: the lines that programs and the app have written: who, phase, window.
-    :param has_died: whether the agent or the app has died: what was interrupted is run again, and
-        an app that has died is not thawed.
-    :param has_failed: whether system calls have failed, and with them programs.
+    :param agent: whether the agent has: it is told to thaw again what was interrupted.
+    :param app: whether the app has: it is not thawed then.
+    """
+
+    agent: bool = False
+    app: bool = False
+
+
+def judge_journal(lines: Iterable[str], log: str, deaths: Deaths) -> Iterator[str]:
+    """Find what was frozen and not thawed after that, or not as often.
+
+    A thaw that was run and failed is not run again (docs/hook.rst, Nothing stays frozen). It may
+    have failed before it could note anything, so there the log's word counts. A thaw that could
+    not be run at all is still owed (Unthawed filesystems).
+
+    :param lines: the lines that programs and the app have written: who, phase, and the window,
+        which a thaw that is owed since before the agent's start does not know.
+    :param log: the agent's log where system calls have failed, and programs with them; empty where
+        none have.
+    :param deaths: who has died.
     :return: a sentence for each mistake.
     """
     counted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     last: dict[tuple[str, str], str] = {}
     for line in lines:
-        who, phase, window = line.split()
-        counted[who, window][phase] += 1
-        last[who, window] = phase
+        who, phase, *known = line.split()
+        windows = known or [window for each, window in counted if each == who]
+        for window in windows:
+            counted[who, window][phase] += 1
+            last[who, window] = phase
     for (who, window), phases in counted.items():
-        excused = has_died if who == "app" else has_failed
-        if phases["freeze"] and last[who, window] != "thaw" and not excused:
+        is_excused = deaths.app if who == "app" else _has_run_and_failed(who, window, log)
+        if phases["freeze"] and last[who, window] != "thaw" and not is_excused:
             yield f"{who} was frozen in {window} and not thawed after that."
+        has_died = deaths.agent or (deaths.app and who == "app")
         if (phases["freeze"] > 1 or phases["thaw"] > 1) and not has_died:
             yield f"{who} was asked more than once in {window}: {dict(phases)}"
+
+
+def _has_run_and_failed(who: str, window: str, log: str) -> bool:
+    """Tell whether the log says that a program's thaw was run, in its turn or later, and failed."""
+    name, script = ("command:pair", "") if who == "pair" else ("scripts:both", f"{who}: ")
+    # The other script's end may be told before this one's.
+    failed = rf"{name} NOT THAWED: (?:.*; )?{script}(?:exit status|ended by|cannot run)"
+    return re.search(rf"(?:window {window}: |\] ){failed}", log) is not None

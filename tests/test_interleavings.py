@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from soak.interleavings import addresses
 from soak.scenario import ACTS, MOST_EVENTS, draw
-from soak.verdict import Break, judge_answers, judge_delays, judge_journal, outcomes
+from soak.verdict import Break, Deaths, judge_answers, judge_delays, judge_journal, outcomes
 
 WINDOW = "20260301T020000Z-4f1c02"
 
@@ -100,13 +100,37 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual(len(list(judge_delays(every, 10.0))), 2)
 
     def test_journal(self) -> None:
-        """Whatever is frozen is thawed once after that, and again only where somebody died."""
+        """Whatever is frozen is thawed once after that, and again only where the agent died."""
         good = ["pair freeze w", "pair thaw w"]
-        self.assertEqual(list(judge_journal(good, has_died=False, has_failed=False)), [])
-        self.assertNotEqual(list(judge_journal(good[:1], has_died=False, has_failed=False)), [])
+        self.assertEqual(list(judge_journal(good, "", Deaths())), [])
+        self.assertNotEqual(list(judge_journal(good[:1], "", Deaths(agent=True))), [])
         twice = [*good, good[1]]
-        self.assertNotEqual(list(judge_journal(twice, has_died=False, has_failed=False)), [])
-        self.assertEqual(list(judge_journal(twice, has_died=True, has_failed=False)), [])
+        self.assertNotEqual(list(judge_journal(twice, "", Deaths())), [])
+        self.assertEqual(list(judge_journal(twice, "", Deaths(agent=True))), [])
+
+    def test_journal_of_app(self) -> None:
+        """An app has no thaw where it has died itself, and only there."""
+        frozen = ["app freeze w"]
+        self.assertEqual(list(judge_journal(frozen, "", Deaths(app=True))), [])
+        self.assertNotEqual(list(judge_journal(frozen, "", Deaths(agent=True))), [])
+
+    def test_journal_of_late_thaw(self) -> None:
+        """A thaw that does not know its window counts for the one in which its freeze ran."""
+        lines = ["pair freeze w", "pair thaw"]
+        self.assertEqual(list(judge_journal(lines, "", Deaths())), [])
+        self.assertNotEqual(list(judge_journal([*lines[:1], "one thaw"], "", Deaths())), [])
+
+    def test_journal_of_failed_thaw(self) -> None:
+        """A thaw that ran and failed is not owed any more; one that could not be run is."""
+        frozen = ["one freeze w", "two freeze w"]
+
+        def mistakes(problem: str) -> int:
+            log = f"… [xohook.steps#error] window w: scripts:both NOT THAWED: {problem}\n"
+            return len(list(judge_journal(frozen, log, Deaths())))
+
+        self.assertEqual(mistakes("two: exit status 127: sh; one: ended by SIGKILL"), 0)
+        self.assertEqual(mistakes("two: exit status 127; one: no process can be started: …"), 1)
+        self.assertEqual(mistakes("no process can be started: …"), 2)
 
     def test_outcomes(self) -> None:
         """The log's last word on a window counts."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogPublisher
 
 from xohook.errors import RecordError
@@ -23,6 +23,10 @@ the disk is frozen: this start may be what thaws it."""
 REMOVE_WAITS = 2.0
 """Seconds for which a thaw waits until the stamp is removed; on a slow disk it is removed later.
 With :data:`xohook.writing.END_WAITS` it makes the five seconds of ``docs/operation.rst``."""
+
+REMOVE_AGAIN = 5.0
+"""Seconds until a stamp that could not be removed is tried again: as a record that could not be
+written (:data:`xohook.keeper.SAVE_AGAIN`)."""
 
 _NO_ANSWER = "the disk does not answer; see whether its filesystem is frozen, full or failing"
 
@@ -98,6 +102,9 @@ class Disk:
         self._stamp = stamp
         self._waiting_log = log
         self._ask = ask
+        self._writes = 0
+        self._removal_again: IDelayedCall | None = None
+        self._removal_problem = ""
 
     def attach(self, publisher: LogPublisher) -> None:
         """Take the place of a publisher's observers, so that the log can be paused.
@@ -117,6 +124,8 @@ class Disk:
         :param at_rest: the participants that are frozen.
         :raises RecordError: if it cannot be written.
         """
+        self._writes += 1
+        self._forget_removal()
         late = self._reactor.callLater(REMOVE_WAITS, self._log_waiting)
         try:
             problem = await self._ask("press", self._stamp.encode(window, time, at_rest))
@@ -127,7 +136,12 @@ class Disk:
             raise RecordError(f"cannot write the stamp {self._stamp.path}: {problem}")
 
     async def remove_stamp(self) -> None:
-        """Remove the stamp, and wait :data:`REMOVE_WAITS` at most; a failure is logged."""
+        """Remove the stamp, and wait :data:`REMOVE_WAITS` at most.
+
+        A failure is logged, and tried again every :data:`REMOVE_AGAIN` seconds until the next stamp
+        is written: a snapshot that is taken meanwhile would pass for that of the window.
+        """
+        self._forget_removal()
         waiting: Deferred[None] = Deferred()
 
         def give_up() -> None:
@@ -136,16 +150,46 @@ class Disk:
 
         late = self._reactor.callLater(REMOVE_WAITS, give_up)
 
-        def removed(problem: str) -> None:
-            if problem:
-                path = self._stamp.path
-                self._log.error("cannot remove the stamp {path}: {why}", path=path, why=problem)
+        def answered(_: object) -> None:
             if late.active():
                 late.cancel()
                 waiting.callback(None)
 
-        self._ask("lift").addCallback(removed)
+        self._order_removal().addCallback(answered)
         await waiting
+
+    def _order_removal(self) -> Deferred[None]:
+        writes = self._writes
+
+        def removed(problem: str) -> None:
+            if self._writes == writes:
+                self._judge_removal(problem)
+
+        return self._ask("lift").addCallback(removed)
+
+    def _judge_removal(self, problem: str) -> None:
+        before, path = self._removal_problem, self._stamp.path
+        self._forget_removal()
+        self._removal_problem = problem
+        if problem:
+            self._removal_again = self._reactor.callLater(REMOVE_AGAIN, self._order_removal)
+            if problem != before:
+                self._log.error(
+                    "cannot remove the stamp {path}: {why}; this is tried again every"
+                    " {seconds:.0f} s",
+                    path=path,
+                    why=problem,
+                    seconds=REMOVE_AGAIN,
+                )
+        elif before:
+            self._log.warn("the stamp {path} is removed now", path=path)
+
+    def _forget_removal(self) -> None:
+        """Stop the attempts to remove the stamp."""
+        self._removal_problem = ""
+        if self._removal_again is not None and self._removal_again.active():
+            self._removal_again.cancel()
+        self._removal_again = None
 
     def pause_log(self) -> None:
         """Keep what is logged in memory from now on."""

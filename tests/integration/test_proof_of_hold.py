@@ -142,6 +142,22 @@ class LetGoBeforeTests(DiskTestCase):
             self.assert_let_go(disk)
             agent.stop()
 
+    def test_write_counted_late(self) -> None:
+        """A rise in the number of writes alone spoils nothing: the kernel may count one late."""
+        disk = self.make_disk()
+        device = disk.mount.stat().st_dev
+        counters = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").resolve()
+        counted = Path(self.mktemp()).resolve()
+        fields = counters.read_text().split()
+        counted.write_text(" ".join(fields))
+        run("mount", "--bind", counted, counters)
+        self.addCleanup(run, "umount", counters)
+        agent = Agent.for_test(self, LIMIT, filesystem(disk, "it"))
+        self.assertEqual(agent.get("/sync").status, 200)
+        fields[4] = str(int(fields[4]) + 1)
+        counted.write_text(" ".join(fields))
+        self.assertEqual(agent.get("/post-sync").status, 200, agent.log)
+
     def test_frozen_beforehand(self) -> None:
         """What is frozen already is told before anything waits for it, a session for instance."""
         disk = self.make_disk()

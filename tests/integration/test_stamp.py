@@ -108,6 +108,19 @@ class PressTests(StampTestCase):
         self.assertEqual(agent.get("/sync").status, 500)
         self.assertFalse(stamp(self.disk).exists())
 
+    def test_removed_later(self) -> None:
+        """Where it cannot be removed that is tried again, until it is gone."""
+        agent = self.start(self.disk, self.programs.command("one"))
+        self.assertEqual(agent.get("/sync").status, 200, agent.log)
+        # Files can be made in it, and not be removed (chattr(1)).
+        run("chattr", "+a", stamp(self.disk).parent)
+        self.addCleanup(run, "chattr", "-a", stamp(self.disk).parent)
+        self.assertEqual(agent.get("/post-sync").status, 200)
+        agent.wait_for_log(f"cannot remove the stamp {stamp(self.disk)}: Operation not permitted")
+        run("chattr", "-a", stamp(self.disk).parent)
+        eventually(lambda: not stamp(self.disk).exists(), "the stamp is removed")
+        agent.wait_for_log(f"the stamp {stamp(self.disk)} is removed now")
+
     def test_cannot_be_written(self) -> None:
         """Where it cannot be written nothing is frozen, and the answer says why."""
         agent = self.start(self.disk, self.programs.command("one"))
