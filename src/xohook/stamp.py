@@ -82,8 +82,8 @@ class Stamp:
         :raises RecordError: where it would be longer than a stamp that is read again.
         """
         kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
-        impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
         try:
+            impression = Impression(window=window, time=time, boot=boot_id(), at_rest=kept)
             return stored.encode({"version": VERSION, **attrs.asdict(impression)})
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error

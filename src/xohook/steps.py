@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xohook.answers import Outcome
 from xohook.durations import format_duration
 from xohook.errors import NotHeldError, ParticipantError, XohookError
 from xohook.participants import Participant, Phase, Unthawed
@@ -53,6 +54,7 @@ class Step:
     :param seconds: how long its last phase took.
     :param output: the end of what it wrote in its last phase, or in the one that failed.
     :param process: its process, as the record names it; empty where none runs.
+    :param lapse: why it let go before it was asked to; empty where it did not.
     :param running: since when its present phase runs, by the clock, and for how many seconds it
         may; None where none runs.
     """
@@ -69,6 +71,7 @@ class Step:
     seconds: float = 0.0
     output: bytes = b""
     process: Mapping[str, Any] = attrs.Factory(dict)
+    lapse: str = ""
     running: tuple[float, float] | None = None
 
     @property
@@ -144,6 +147,9 @@ class Step:
         timeout = self.participant.thaw_timeout
         phase = Phase(window, timeout, outcome, self._note_if_possible)
         self.thaw_problem = await self._do(partial(self.participant.thaw, phase), timeout)
+        if self.lapse and not self.thaw_problem and Outcome(outcome).is_good:
+            # Noticed only in the thaw of others, it may have come before the end of the hold.
+            self.thaw_problem, self.is_thawed_early = self.lapse, True
         if self.is_thawed_early and not self.participant.abort:
             # With on_failure = continue it may let go, noticed in the hold or only now.
             _log.warn("{name} let go: {problem}", name=self.name, problem=self.thaw_problem)
@@ -186,8 +192,13 @@ class Step:
             "",
             self._note,
             terms.until,
-            partial(terms.let_go, self.participant),
+            partial(self._let_go, terms),
         )
+
+    def _let_go(self, terms: Terms, reason: str) -> None:
+        if self.participant.abort:
+            self.lapse = reason
+        terms.let_go(self.participant, reason)
 
     async def _come_to_rest(
         self, terms: Terms, during: str, after: str, act: Callable[[], Deferred[Any]]
