@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import subprocess
 import time
@@ -10,9 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import needs
+from xohook.pids import process_state
 
 #: Seconds in which strace attaches to a process, and leaves it.
 PATIENCE = 10.0
+
+#: Seconds in which a process that is not stopped gets a signal.
+DELIVERY = 1.0
 
 
 class Fault:
@@ -27,6 +32,7 @@ class Fault:
 
     def __init__(self, pids: Sequence[int], call: str, error: str, when: str, trace: Path) -> None:
         self._trace = trace
+        self._pids = pids
         attach = [word for pid in pids for word in ("-p", str(pid))]
         inject = f"inject={call}:error={error}:when={when}"
         self._strace = subprocess.Popen(  # noqa: S603 - the words are made here.
@@ -56,6 +62,7 @@ class Fault:
 
         :return: how many calls have failed.
         """
+        self._wait_for_signals()
         self._strace.terminate()
         try:
             self._strace.wait(PATIENCE)
@@ -69,6 +76,16 @@ class Fault:
             return self._trace.read_text(errors="replace").count("(INJECTED)")
         return 0
 
+    def _wait_for_signals(self) -> None:
+        """Wait until the processes have the signals that they were sent.
+
+        One that stands still before strace, for a signal to be delivered, loses it when strace
+        leaves it (ptrace(2), PTRACE_DETACH).
+        """
+        deadline = time.monotonic() + DELIVERY
+        while time.monotonic() < deadline and any(map(_is_signalled, self._pids)):
+            time.sleep(0.001)
+
     def _wait_until_attached(self, processes: int) -> None:
         # It says so of each, or why not.
         told = b""
@@ -80,3 +97,15 @@ class Fault:
                 if not part:
                     return
                 told += part
+
+
+def _is_signalled(pid: int) -> bool:
+    if process_state(pid) == "t":
+        return True
+    try:
+        status = (Path("/proc") / str(pid) / "status").read_text()
+    except OSError:
+        return False
+    # Of the thread, and of the whole process (proc(5)).
+    pending = re.findall(r"^S(?:ig|hd)Pnd:\s+([0-9a-f]+)$", status, re.MULTILINE)
+    return any(int(each, 16) for each in pending)

@@ -183,5 +183,7 @@ def _has_run_and_failed(who: str, window: str, log: str) -> bool:
     """Tell whether the log says that a program's thaw was run, in its turn or later, and failed."""
     name, script = ("command:pair", "") if who == "pair" else ("scripts:both", f"{who}: ")
     # The other script's end may be told before this one's.
-    failed = rf"{name} NOT THAWED: (?:.*; )?{script}(?:exit status|ended by|cannot run)"
-    return re.search(rf"(?:window {window}: |\] ){failed}", log) is not None
+    failed = f"(?:.*; )?{script}(?:exit status|ended by|cannot run|not done within)"
+    # Where the machine was so slow that the time of all was up, no script is named.
+    problem = f"{name} NOT THAWED: (?:{failed}|not done within)"
+    return re.search(rf"(?:window {window}: |\] ){problem}", log) is not None

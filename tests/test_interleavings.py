@@ -131,6 +131,7 @@ class VerdictTests(SynchronousTestCase):
         self.assertEqual(mistakes("two: exit status 127: sh; one: ended by SIGKILL"), 0)
         self.assertEqual(mistakes("two: exit status 127; one: no process can be started: …"), 1)
         self.assertEqual(mistakes("no process can be started: …"), 2)
+        self.assertEqual(mistakes("not done within 5s, and told to end"), 0)
 
     def test_outcomes(self) -> None:
         """The log's last word on a window counts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -61,6 +62,17 @@ class StampTests(SynchronousTestCase):
         self.assertEqual(str(error), told)
         error = self.assertRaises(RecordError, self.stamp.remove)
         told = f"cannot remove the stamp {self.stamp.path}: No such file or directory"
+        self.assertEqual(str(error), told)
+
+    def test_no_open_files(self) -> None:
+        """Where no file can be opened it cannot be written, and the reason is told."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            error = self.assertRaises(RecordError, self.stamp.encode, "w1", 1234.5, [])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        told = f"cannot write the stamp {self.stamp.path}: Too many open files"
         self.assertEqual(str(error), told)
 
     def test_unreadable(self) -> None:

@@ -82,8 +82,8 @@ class Stamp:
         :raises RecordError: where it would be longer than a stamp that is read again.
         """
         kept = tuple(entry if outlives_boot(entry) else _bare(entry) for entry in at_rest)
-        stamp = StampData(window=window, time=time, boot=boot_id(), at_rest=kept)
         try:
+            stamp = StampData(window=window, time=time, boot=boot_id(), at_rest=kept)
             return stored.encode(
                 {
                     "version": VERSION,

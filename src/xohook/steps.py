@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xohook.answers import Outcome
 from xohook.durations import format_duration
 from xohook.errors import NotHeldError, ParticipantError, XohookError
 from xohook.participants import Operation, Participant, Unthawed
@@ -54,6 +55,7 @@ class ParticipantRun:
     :param seconds: how long its last operation took.
     :param output: the end of what it wrote in its last operation, or in the one that failed.
     :param process: its process, as in the record; empty if none runs.
+    :param lapse: why it let go before it was asked to; empty if it did not.
     :param running: when the present operation began, by the clock, and how many seconds it may
         take; None if none runs.
     """
@@ -70,6 +72,7 @@ class ParticipantRun:
     seconds: float = 0.0
     output: bytes = b""
     process: Mapping[str, Any] = attrs.Factory(dict)
+    lapse: str = ""
     running: tuple[float, float] | None = None
 
     @property
@@ -150,6 +153,9 @@ class ParticipantRun:
         timeout = self.participant.thaw_timeout
         operation = Operation(window, timeout, outcome, self._persist_if_possible)
         self.thaw_problem = await self._perform(partial(self.participant.thaw, operation), timeout)
+        if self.lapse and not self.thaw_problem and Outcome(outcome).is_good:
+            # Noticed only in the thaw of others, it may have come before the end of the hold.
+            self.thaw_problem, self.is_thawed_early = self.lapse, True
         if self.is_thawed_early and not self.participant.abort:
             # With on_failure = continue it may let go, whether that is noticed before or now.
             _log.warn("{name} let go: {problem}", name=self.name, problem=self.thaw_problem)
@@ -193,8 +199,13 @@ class ParticipantRun:
             "",
             self._persist,
             terms.until,
-            partial(terms.let_go, self.participant),
+            partial(self._let_go, terms),
         )
+
+    def _let_go(self, terms: WindowTerms, reason: str) -> None:
+        if self.participant.abort:
+            self.lapse = reason
+        terms.let_go(self.participant, reason)
 
     async def _get_through(
         self, terms: WindowTerms, during: str, after: str, act: Callable[[], Deferred[Any]]

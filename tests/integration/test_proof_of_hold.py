@@ -12,7 +12,9 @@ from pathlib import Path
 from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.disks import LET_GO, Disk, DiskTestCase, make_image, run
-from tests.integration.holds import Lock, filesystem, guards
+from tests.integration.footprint import children
+from tests.integration.holds import Lock, assert_ended, filesystem, guards
+from tests.integration.programs import Programs
 
 LIMIT = "hold_limit = 10m\n"
 
@@ -128,6 +130,35 @@ class LetGoBeforeTests(DiskTestCase):
 
         for _ in range(TRIES):
             self.assert_spoilt(Agent.for_test(self, LIMIT, lock.section()), let_go)
+
+    def assert_spoilt_in_thaw(self, section: str, victim: Callable[[Agent], int]) -> None:
+        """See that a window is not synced whose victim dies when another one is being thawed."""
+        programs = Programs(Path(self.mktemp()).resolve())
+        command = programs.command("first", thaw="stay thawing", order=20)
+        agent = Agent.for_test(self, LIMIT, section + command)
+        self.assertEqual(agent.get("/sync").status, 200)
+        [guard] = guards(agent)
+        with agent.connect() as connection:
+            connection.start("GET", "/post-sync", agent.credentials)
+            programs.wait_for("at thawing")
+            os.kill(victim(agent), signal.SIGKILL)
+            # The agent reaps the guard, and so has heard of it.
+            assert_ended(guard)
+            programs.let_on("thawing")
+            self.assertEqual(connection.answer().status, 500, agent.log)
+        agent.wait_for_outcomes("failed")
+        agent.stop()
+
+    def test_guard_of_filesystem_in_thaw(self) -> None:
+        """A filesystem whose guard dies after the ``/post-sync`` and before its thaw spoils it."""
+        section = filesystem(self.make_disk(), "it", "order = 10")
+        self.assert_spoilt_in_thaw(section, lambda agent: guards(agent)[0])
+
+    def test_client_in_thaw(self) -> None:
+        """A session whose client dies then spoils it too, for nothing is left to prove it."""
+        needs.program("flock")
+        section = Lock(Path(self.mktemp()).resolve()).section("order = 10")
+        self.assert_spoilt_in_thaw(section, lambda agent: children(guards(agent)[0])[0])
 
     def test_somebody_else(self) -> None:
         """A thaw and a freeze by somebody else are told by what was written in between."""
