@@ -226,7 +226,7 @@ class SessionTests(TestCase):
         """A client that floods is bounded, and its word is found in the flood."""
         session = self.make("yes | head -n 300000; echo frozen")
         self.assertEqual(await self.freeze(session), "")
-        self.assertLess(len(session._talk.output), 64 * 1024)  # type: ignore[union-attr] # Frozen.
+        self.assertLess(len(session._channel.output), 64 * 1024)  # type: ignore[union-attr] # Frozen.
 
     async def test_waits(self) -> None:
         """A client that waits for a lock is ended when the freeze is broken off."""

@@ -10,6 +10,8 @@ Its orders are those of :mod:`xohook.guards.orders`:
 ``thaw``
     write ``thaw_input`` to the client. The answer, ``thawing``, comes before any line of the client
     that follows it;
+``held SECONDS``
+    the client has frozen: give it so many seconds to thaw where this guard lets go;
 ``close``
     let go, ``thaw_input`` not written again, and end.
 
@@ -19,7 +21,8 @@ included), ``long TEXT`` with the first 16 KiB of a longer one,
 client, and ``ended HOW``. When standard input closes, the time is up or SIGTERM comes, it lets go:
 ``thaw_input`` is written, the client's standard input closed, its process group ended by SIGTERM
 after a second and by SIGKILL two seconds later. A query in flight, or a wait for a lock, does not
-notice a closed standard input; some locks outlive their client's end.
+notice a closed standard input. A client that has frozen gets the time for its thaw instead of that
+second, because some locks outlive their client's end.
 """
 
 import json
@@ -33,7 +36,8 @@ from xohook.guards.launch import EXIT_CANNOT_RUN, become, explain
 from xohook.guards.orders import Orders
 
 TERM_AFTER = 1.0
-"""Seconds from the closing of the client's standard input to SIGTERM (``docs/hook.rst``)."""
+"""Seconds from the closing of the client's standard input to SIGTERM (``docs/hook.rst``), unless
+the client has frozen."""
 
 KILL_AFTER = 2.0
 """Seconds from SIGTERM to SIGKILL (``docs/hook.rst``)."""
@@ -69,6 +73,7 @@ class Client:
         thaw_input: str,
     ) -> None:
         self.thaw_input = thaw_input
+        self.patience = TERM_AFTER
         theirs, self.input = os.pipe()
         self.output, ours = os.pipe()
         self.pid = os.fork()
@@ -278,7 +283,10 @@ def hold(orders: Orders, client: Client, agent: Agent) -> str:
             elif word == "thaw":
                 agent.tell("thawing", number)
                 client.send(client.thaw_input)
+            elif word == "held":
+                client.patience = max(TERM_AFTER, float(rest))
             elif word == "close":
+                client.patience = TERM_AFTER
                 return client.reap()
         how = client.reap()
         if how:
@@ -297,7 +305,7 @@ def let_go(client: Client, agent: Agent) -> str:
     """
     client.close()
     how = ""
-    for patience, number in ((TERM_AFTER, signal.SIGTERM), (KILL_AFTER, signal.SIGKILL)):
+    for patience, number in ((client.patience, signal.SIGTERM), (KILL_AFTER, signal.SIGKILL)):
         until = time.monotonic() + patience
         while not how and time.monotonic() < until:
             wait = min(_GLANCE, max(0.0, until - time.monotonic()))

@@ -115,6 +115,6 @@ def from_record(reactor: IProcessReactor, entry: Entry) -> Participant:
             " take it out of the record, which lies in the runtime directory"
         ) from error
     participant.order = entry.order
-    if isinstance(participant, Command | Scripts):
+    if isinstance(participant, Command | Scripts | Session):
         participant.owe(entry.process)
     return participant

@@ -26,25 +26,20 @@ from xohook.process import IProcessReactor
 from xohook.settings import CommonSettings
 
 
-class Programmed(Configured):
-    """A participant that programs freeze and thaw.
+class OwesThaw(Configured):
+    """A participant whose thaw may have to be run later.
 
     :param reactor: the clock and the source of processes.
     :param settings: its section of the configuration.
-    :param surroundings: what its programs have in common.
     """
 
     freezes_filesystem = False
     prepare = None
 
-    def __init__(
-        self, reactor: IProcessReactor, settings: CommonSettings, surroundings: Surroundings
-    ) -> None:
+    def __init__(self, reactor: IProcessReactor, settings: CommonSettings) -> None:
         super().__init__(settings)
         self.unthawed: OwedThaw | None = None
         self._reactor = reactor
-        self._surroundings = surroundings
-        self._runner = Runner(reactor, surroundings)
 
     @abstractmethod
     def recovery_data(self) -> Mapping[str, Any]:
@@ -63,17 +58,19 @@ class Programmed(Configured):
         :raises ParticipantError: where it has run and failed.
         """
 
+    @abstractmethod
+    def when_quiet(self) -> Deferred[None]:
+        """Wait for the end of what was broken off.
+
+        :return: fires when it has ended, or cannot be ended.
+        """
+
     def owe(self, process: Mapping[str, Any]) -> None:
         """Take up the thaw that an earlier run of the agent owes.
 
         :param process: what was running then, as the record names it; empty where nothing was.
         """
-        if process:
-            self._runner.take_up(process["pid"], process["started"])
-        error = self._runner.not_ended() or NotRunError(
-            "its thaw could not be run when the agent started"
-        )
-        self.unthawed = OwedThaw(self._reactor, self, "", Outcome.RECOVERED.value, error)
+        self._owe("", Outcome.RECOVERED.value, self._kept_from(process))
 
     def thaw(self, operation: Operation) -> Deferred[bytes]:
         """Thaw it; where that cannot be run, :attr:`unthawed` has it afterwards.
@@ -85,12 +82,33 @@ class Programmed(Configured):
 
         def keep(failure: Failure) -> Failure:
             if isinstance(failure.value, NotRunError):
-                self.unthawed = OwedThaw(
-                    self._reactor, self, operation.window, operation.outcome, failure.value
-                )
+                self._owe(operation.window, operation.outcome, failure.value)
             return failure
 
         return Deferred.fromCoroutine(self.run_thaw(operation)).addErrback(keep)
+
+    def _kept_from(self, process: Mapping[str, Any]) -> NotRunError:
+        """Find out what keeps an owed thaw from being run."""
+        return NotRunError("its thaw could not be run when the agent started", process=process)
+
+    def _owe(self, window: str, outcome: str, error: NotRunError) -> None:
+        self.unthawed = OwedThaw(self._reactor, self, window, outcome, error)
+
+
+class Programmed(OwesThaw):
+    """A participant that programs freeze and thaw.
+
+    :param reactor: the clock and the source of processes.
+    :param settings: its section of the configuration.
+    :param surroundings: what its programs have in common.
+    """
+
+    def __init__(
+        self, reactor: IProcessReactor, settings: CommonSettings, surroundings: Surroundings
+    ) -> None:
+        super().__init__(reactor, settings)
+        self._surroundings = surroundings
+        self._runner = Runner(reactor, surroundings)
 
     def extend(self, until: float) -> None:
         """Do nothing: what a program has done holds until it is undone.
@@ -99,7 +117,7 @@ class Programmed(Configured):
         """
 
     def tail(self) -> bytes:
-        """Tell what its last program has written so far.
+        """Return what its last program has written so far.
 
         :return: the end of it.
         """
@@ -111,6 +129,11 @@ class Programmed(Configured):
         :return: fires when it has ended, or cannot be ended.
         """
         return self._runner.when_quiet()
+
+    def _kept_from(self, process: Mapping[str, Any]) -> NotRunError:
+        if process:
+            self._runner.take_up(process["pid"], process["started"])
+        return self._runner.not_ended() or super()._kept_from({})
 
     def _refuse_beside(self) -> None:
         """Refuse to freeze while a program of an earlier window may still act.
@@ -139,7 +162,7 @@ class OwedThaw:
     def __init__(
         self,
         clock: IProcessReactor,
-        participant: Programmed,
+        participant: OwesThaw,
         window: str,
         outcome: str,
         error: NotRunError,

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import attrs
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from xohook.errors import NotHeldError, ParticipantError
-from xohook.guarding import PATIENCE, Guard, GuardGoneError
+from xohook.durations import format_duration
+from xohook.errors import NotRunError, ParticipantError, XohookError
+from xohook.guarding import PATIENCE, Guard
 from xohook.guards import session
 from xohook.participants import Operation
-from xohook.participants.configured import Configured
+from xohook.participants.owed_thaw import OwesThaw
 from xohook.participants.programs import Surroundings
-from xohook.pids import start_time
+from xohook.participants.session_channel import Leftovers, SessionChannel
+from xohook.pids import start_time, unkillable
 from xohook.process import IProcessReactor, end_leftover
 from xohook.settings import SessionSettings
-from xohook.text import printable
 
-_Process: TypeAlias = "tuple[int, int | None]"
-_Leftovers: TypeAlias = "tuple[_Process | None, _Process | None]"
-
-LINES_KEPT = 200
-"""Lines of a client's output that are kept, the last ones."""
+_MARGIN = 0.5
+"""Seconds before the end of its time at which a thaw gives up, so that it can say why; a quarter of
+a shorter time."""
 
 
-class Session(Configured):
+class Session(OwesThaw):
     """A ``[session:NAME]`` participant.
 
     :param reactor: the clock and the source of processes.
@@ -43,27 +41,24 @@ class Session(Configured):
     """
 
     holds = True
-    freezes_filesystem = False
-    unthawed = None
-    prepare = None
     _log = Logger()
 
     def __init__(
         self,
         reactor: IProcessReactor,
         settings: SessionSettings,
-        leftovers: _Leftovers = (None, None),
+        leftovers: Leftovers = (None, None),
         surroundings: Surroundings | None = None,
     ) -> None:
-        super().__init__(settings)
-        self._reactor = reactor
+        super().__init__(reactor, settings)
         self._settings = settings
         self._surroundings = surroundings or Surroundings(
             settings.account, settings.directory, settings.environment
         )
         self._refuse = re.compile(settings.freeze_refuse) if settings.freeze_refuse else None
-        self._talk: _Talk | None = None
+        self._channel: SessionChannel | None = None
         self._leftovers = leftovers
+        self._may_hold = False
 
     @classmethod
     def from_record(cls, reactor: IProcessReactor, name: str, data: Mapping[str, Any]) -> Session:
@@ -94,14 +89,16 @@ class Session(Configured):
         )
         guard, client = data["guard"], data["client"]
         leftovers = (guard and tuple(guard), client and tuple(client))
-        return cls(reactor, settings, leftovers, then)
+        made = cls(reactor, settings, leftovers, then)
+        made._may_hold = True
+        return made
 
     def recovery_data(self) -> Mapping[str, Any]:
         """Return what the next start needs to thaw it.
 
         :return: plain values for the record.
         """
-        guard, client = self._leftovers if self._talk is None else self._talk.processes
+        guard, client = self._leftovers if self._channel is None else self._channel.processes
         return {
             "guard": guard,
             "client": client,
@@ -117,31 +114,42 @@ class Session(Configured):
 
         :param until: the time of the monotonic clock.
         """
-        if self._talk is not None:
-            self._talk.order(f"until {until}")
+        if self._channel is not None:
+            self._channel.order(f"until {until}")
 
     def freeze(self, operation: Operation) -> Deferred[bytes]:
-        """Start the client, and have it say that it holds.
+        """Start the client, and have it confirm that it holds.
 
         :param operation: what is asked for.
-        :return: fires with its output when it has said so.
+        :return: fires with its output when it has confirmed that.
         """
         return Deferred.fromCoroutine(self._freeze(operation))
 
-    def thaw(self, operation: Operation) -> Deferred[bytes]:
-        """Have the client say that it has held until now, and end it.
+    async def run_thaw(self, operation: Operation) -> bytes:
+        """Have the client confirm that it has held until now, and end it.
+
+        A client that was ended without a confirmation may leave its lock behind. Another client
+        releases it then.
 
         :param operation: what is asked for.
-        :return: fires with its output when it has said so.
+        :return: the client's output.
+        :raises NotRunError: where the lock may be held still.
+        :raises ParticipantError: where it was released, but may not have been held until now.
         """
-        return Deferred.fromCoroutine(self._thaw(operation))
+        timeout = operation.timeout - min(_MARGIN, operation.timeout / 4)
+        thaw = Deferred.fromCoroutine(self._thaw(operation))
+        try:
+            return await thaw.addTimeout(timeout, self._reactor)
+        except defer.TimeoutError:
+            problem = f"its client did not confirm the thaw within {format_duration(timeout)}"
+            raise NotRunError(problem) from None
 
     def tail(self) -> bytes:
-        """Tell what its client has said so far.
+        """Return what its client has written so far.
 
         :return: the end of it.
         """
-        return b"" if self._talk is None else self._talk.output
+        return b"" if self._channel is None else self._channel.output
 
     def when_quiet(self) -> Deferred[None]:
         """Wait for nothing: the thaw waits for a client that is being ended.
@@ -151,91 +159,115 @@ class Session(Configured):
         return succeed(None)
 
     async def _freeze(self, operation: Operation) -> bytes:
-        talk = self._talk = self._start(operation)
-        talk.order(f"until {operation.until}")
-        talk.order(f"send {json.dumps(self._settings.freeze_input)}")
+        channel = self._start(operation)
+        channel.order(f"until {operation.until}")
+        channel.order(f"send {json.dumps(self._settings.freeze_input)}")
         try:
-            await talk.expect(self._settings.freeze_expect, self._refuse)
+            await channel.frozen(self._refuse)
         except BaseException:
-            talk.release()
+            channel.release()
             raise
-        return talk.hold(operation.let_go)
+        return channel.hold(operation.let_go, self.thaw_timeout)
 
     async def _thaw(self, operation: Operation) -> bytes:
+        if not self._may_hold:
+            return b""
         operation.persist({})
-        talk, self._talk = self._talk, None
-        if talk is not None:
-            talk.lost = None
-            self._leftovers = talk.processes
-        if talk is None or (talk.has_ended and not talk.is_released):
-            return await self._rescue(operation)
-        if talk.is_released:
-            await talk.when_ended
-            self._see_ended(talk.processes[1])
-            return talk.output
-        patience = operation.timeout - min(PATIENCE, operation.timeout / 2)
-        word = talk.thaw(self._settings.thaw_expect).addTimeout(patience, self._reactor)
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return await self._release_lock(operation)
+        channel.lost = None
+        self._leftovers = channel.processes
+        if channel.is_released or channel.has_ended:
+            return await self._settle(channel, operation)
         try:
-            await word
-            talk.order("close")
+            await self._confirmed(channel, operation.timeout)
+        except ParticipantError as error:
+            channel.release()
+            await self._settle(channel, operation)
+            raise type(error)(f"{error}; released by the agent", channel.output) from None
+        finally:
+            channel.release()
+        self._may_hold = False
+        return channel.output
+
+    async def _confirmed(self, channel: SessionChannel, timeout: float) -> None:
+        patience = timeout - min(PATIENCE, timeout / 2)
+        try:
+            await channel.thaw().addTimeout(patience, self._reactor)
+            channel.order("close")
         except defer.TimeoutError:
-            # The guard may have been stopped, and would neither let go nor end by itself.
-            guard, _ = talk.processes
+            # The guard may have been stopped, and would not end by itself.
+            guard, _ = channel.processes
             if guard is not None:
                 await end_leftover(self._reactor, *guard, 0.0)
-            await self._rescue(operation)
-            raise ParticipantError(
-                "no word of its thaw; let go in its place", talk.output
-            ) from None
-        finally:
-            talk.release()
-        return talk.output
+            raise ParticipantError("its client did not confirm the thaw") from None
 
-    async def _rescue(self, operation: Operation) -> bytes:
-        """Thaw in the place of a client or a guard that is no more, over a connection of its own.
+    async def _settle(self, channel: SessionChannel, operation: Operation) -> bytes:
+        """Release the lock, unless the client has done so when the guard released it."""
+        with suppress(defer.TimeoutError):
+            await channel.when_ended.addTimeout(PATIENCE, self._reactor)
+        if channel.guard_has_ended and (channel.has_thawed or channel.left_unfrozen):
+            self._may_hold = False
+            return channel.output
+        return await self._release_lock(operation)
 
-        Nothing is proved by it, but locks that outlive their client are let go.
+    async def _release_lock(self, operation: Operation) -> bytes:
+        """End what is left of guard and client, and release the lock by another client.
+
+        The first client had no confirmation to give, so nothing is proved by it.
         """
         guard, client = self._leftovers
         if guard is not None:
             await end_leftover(self._reactor, *guard, PATIENCE)
         if client is not None:
             await end_leftover(self._reactor, *client)
-        talk = self._start(operation)
+            self._see_ended(*client)
+        channel = self._start(operation)
         try:
-            await talk.thaw(self._settings.thaw_expect)
-            talk.order("close")
+            await channel.thaw()
+            channel.order("close")
         except ParticipantError as error:
+            if channel.cannot_run:
+                raise NotRunError(str(error)) from None
             self._log.info(
                 "{name}: nothing left to release, its lock ended with its client ({error})",
                 name=self.name,
                 error=error,
             )
         finally:
-            talk.release()
-        self._see_ended(client)
-        return talk.output
+            channel.release()
+            self._leftovers, self._channel = channel.processes, None
+        self._may_hold = False
+        return channel.output
 
-    def _see_ended(self, client: _Process | None) -> None:
+    def _see_ended(self, pid: int, started: int | None) -> None:
         """See that a client has ended that nobody is left to talk to."""
-        if client is not None and client[1] is not None and start_time(client[0]) == client[1]:
-            raise ParticipantError(
-                f"its client (process {client[0]}) runs as another user and cannot be ended: it may"
-                f" hold its lock still; end it by hand, as root: kill {client[0]}"
-            )
+        if started is None or start_time(pid) != started:
+            return
+        why = "runs as another user and cannot be ended" if unkillable(pid) else "does not end"
+        raise NotRunError(
+            f"its client (process {pid}) {why}: it may hold its lock still; end it by hand, as"
+            f" root: kill {pid}",
+            process={"pid": pid, "started": started},
+        )
 
-    def _start(self, operation: Operation) -> _Talk:
-        talk = _Talk(self.name)
+    def _start(self, operation: Operation) -> SessionChannel:
+        expected = (self._settings.freeze_expect, self._settings.thaw_expect)
+        channel = SessionChannel(self.name, *expected)
         try:
-            guard = Guard(self._reactor, session, talk)
+            channel.begin(Guard(self._reactor, session, channel))
         except OSError as error:
-            raise ParticipantError(f"no process can be started: {error.strerror}") from error
-        talk.begin(guard)
+            raise NotRunError(f"no process can be started: {error.strerror}") from error
+        self._channel = channel
         try:
             operation.persist({})
         except BaseException:
-            talk.release()
+            self._channel = None
+            channel.release()
             raise
+        self._may_hold = True
+        channel.started = lambda: self._persist_client(operation)
         account = self._surroundings.account
         orders = {
             "arguments": self._settings.command,
@@ -246,139 +278,12 @@ class Session(Configured):
             "account": account and (account.uid, account.gid, account.groups),
             "thaw_input": self._settings.thaw_input,
         }
-        talk.order(f"start {json.dumps(orders)}")
-        return talk
+        channel.order(f"start {json.dumps(orders)}")
+        return channel
 
-
-@attrs.define
-class _Awaited:
-    """A line that is waited for."""
-
-    line: str
-    refuse: re.Pattern[str] | None
-    result: Deferred[None]
-
-
-class _Talk:
-    """What is said between the agent and one client, by way of its guard."""
-
-    _log = Logger()
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._guard: Guard | None = None
-        self._awaited: _Awaited | None = None
-        self._said: deque[str] = deque(maxlen=LINES_KEPT)
-        self._last = ""
-        self._how = ""
-        self._error = ParticipantError
-        self._client: _Process | None = None
-        self.lost: Callable[[str], None] | None = None
-        self.is_released = False
-        self.when_ended: Deferred[None] = Deferred()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether guard or client have ended, or the guard has let go."""
-        return bool(self._how)
-
-    @property
-    def processes(self) -> _Leftovers:
-        """The processes of guard and client."""
-        return (self._guard.identity if self._guard is not None else None, self._client)
-
-    @property
-    def output(self) -> bytes:
-        """The end of what the client has said."""
-        return "\n".join(self._said).encode()
-
-    def begin(self, guard: Guard) -> None:
-        """Take the guard whose listener this is."""
-        self._guard = guard
-
-    def order(self, line: str) -> None:
-        """Give the guard an order that has no answer."""
-        if self._guard is not None:
-            self._guard.tell(line)
-
-    def release(self) -> None:
-        """Have the guard let go, and end."""
-        self.is_released = True
-        if self._guard is not None:
-            self._guard.release()
-
-    def hold(self, lost: Callable[[str], None]) -> bytes:
-        """Report from now on when it lets go; what it said before is none of its last words.
-
-        :return: what the client has said until now.
-        """
-        self.lost = lost
-        self._last = ""
-        return self.output
-
-    def expect(self, line: str, refuse: re.Pattern[str] | None) -> Deferred[None]:
-        """Wait for a whole line."""
-        result: Deferred[None] = Deferred(lambda _: setattr(self, "_awaited", None))
-        if self._how:
-            result.errback(self._error(self._how, self.output))
-        else:
-            self._awaited = _Awaited(line, refuse, result)
-        return result
-
-    def thaw(self, line: str) -> Deferred[None]:
-        """Have the client thaw, and wait for a whole line that it says after that."""
-        if self._guard is None or self._how:
-            return self.expect(line, None)
-        thawing = self._guard.ask("thaw")
-        # The guard's end is told by ended() as well.
-        thawing.addErrback(lambda failure: failure.trap(GuardGoneError))
-        return thawing.addCallback(lambda _: self.expect(line, None))
-
-    def heard(self, line: str) -> None:
-        """Take what the guard reports."""
-        word, _, rest = line.partition(" ")
-        if word in ("line", "long"):
-            self._take(rest, is_whole=word == "line")
-        elif word == "started":
-            self._client = (int(rest), start_time(int(rest)))
-        elif word == "unkillable":
-            self._log.warn(
-                "{name}: its client (process {pid}) runs as another user, and cannot be ended:"
-                " have the client run without sudo, or end it by hand",
-                name=self._name,
-                pid=self._client and self._client[0],
-            )
-        elif word == "released" and not self.is_released:
-            self._error = NotHeldError
-            self._end("its guard let go before the agent asked it to")
-        elif word == "ended":
-            last = f"; its last words: {printable(self._last)}" if self._last else ""
-            self._end(f"its client has ended ({rest}){last}")
-
-    def ended(self, reason: str) -> None:
-        """Take the guard's end."""
-        self._end(reason)
-        self.when_ended.callback(None)
-
-    def _take(self, line: str, *, is_whole: bool) -> None:
-        self._said.append(line)
-        self._last = line
-        awaited = self._awaited
-        if awaited is None:
-            return
-        if awaited.refuse is not None and awaited.refuse.search(line):
-            self._awaited = None
-            awaited.result.errback(ParticipantError(printable(line), self.output))
-        elif is_whole and line.strip() == awaited.line:
-            self._awaited = None
-            awaited.result.callback(None)
-
-    def _end(self, reason: str) -> None:
-        if self._how:
-            return
-        self._how = reason
-        awaited, self._awaited = self._awaited, None
-        if awaited is not None:
-            awaited.result.errback(self._error(reason, self.output))
-        elif self.lost is not None:
-            self.lost(reason)
+    def _persist_client(self, operation: Operation) -> None:
+        try:
+            operation.persist({})
+        except XohookError as error:
+            # The guard is in the record, and ends its client.
+            self._log.error("{name}: {error}", name=self.name, error=error)
