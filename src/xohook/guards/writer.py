@@ -160,14 +160,9 @@ class Log:
     def __init__(self, task: "list[str]") -> None:
         self._out: Output | File = Output(1)
         self._raw = Output(2)
-        self._problem = ""
         self._watch: select.poll | None = None
         if task[0] == "file":
             self._out = File(task[1])
-            try:
-                self._out.open()
-            except OSError as error:
-                self._problem = error.strerror or str(error)
         elif task[0] == "syslog":
             import syslog
 
@@ -190,8 +185,16 @@ class Log:
             self._detach()
         else:
             self.pass_on()
-            answer(int(values[0]), self._problem)
-            self._problem = ""
+            answer(int(values[0]), self._problem())
+
+    def _problem(self) -> str:
+        """Find out why the log cannot be written; its directory may be there only after a thaw."""
+        if isinstance(self._out, File):
+            try:
+                self._out.open()
+            except OSError as error:
+                return error.strerror or str(error)
+        return ""
 
     def watch(self, watch: select.poll) -> None:
         """Have the agent's own output watched.
