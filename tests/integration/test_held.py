@@ -197,9 +197,9 @@ class SessionTests(TestCase):
         )
         await self.freeze(session)
         os.kill(session.recovery_data()["guard"][0], signal.SIGSTOP)
-        operation = attrs.evolve(self.notes.thawing(), timeout=1.0)
+        operation = attrs.evolve(self.notes.thawing(), timeout=8.0)
         said = await problem(session.thaw(operation))
-        self.assertEqual(said, "no word of its thaw; let go in its place")
+        self.assertEqual(said, "its client did not confirm the thaw; released by the agent")
         self.assertFalse(self.lock.is_held)
 
     async def test_unproved(self) -> None:

@@ -188,6 +188,14 @@ class OwedTests(LockTestCase):
         busy.unlink()
         self.assert_released()
 
+    def test_stubborn(self) -> None:
+        """A client that ignores SIGTERM is ended in time, however short that is."""
+        section = self.session(freeze="trap '' TERM HUP", thaw=self.first_time("stay thaw"))
+        self.agent = self.agent_with(section + "thaw_timeout = 1s\n")
+        self.assertEqual(self.agent.get("/sync").status, 200)
+        self.assertEqual(self.agent.get("/post-sync").status, 500)
+        self.assert_released()
+
     def test_no_program(self) -> None:
         """So it is while the client's program is not there."""
         self.agent = self.agent_with(self.session())

@@ -41,6 +41,11 @@ class OwesThaw(Configured):
         self.unthawed: OwedThaw | None = None
         self._reactor = reactor
 
+    @property
+    def attempt_timeout(self) -> float:
+        """Seconds that an owed thaw may take."""
+        return self.thaw_timeout
+
     @abstractmethod
     def recovery_data(self) -> Mapping[str, Any]:
         """Return what the next start needs to thaw it.
@@ -175,7 +180,7 @@ class OwedThaw:
         self.changed: Callable[[], None] = lambda: None
         self._clock = clock
         self._participant = participant
-        self._operation = Operation(window, participant.thaw_timeout, outcome, self._persist)
+        self._operation = Operation(window, participant.attempt_timeout, outcome, self._persist)
         self._is_running = False
         self._waiting: list[Deferred[None]] = []
 

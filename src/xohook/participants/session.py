@@ -22,7 +22,7 @@ from xohook.participants.owed_thaw import OwesThaw
 from xohook.participants.programs import Surroundings
 from xohook.participants.session_channel import Leftovers, SessionChannel
 from xohook.pids import start_time, unkillable
-from xohook.process import IProcessReactor, end_leftover
+from xohook.process import ENDING, IProcessReactor, end_leftover
 from xohook.settings import SessionSettings
 
 _MARGIN = 0.5
@@ -92,6 +92,11 @@ class Session(OwesThaw):
         made = cls(reactor, settings, leftovers, then)
         made._may_hold = True
         return made
+
+    @property
+    def attempt_timeout(self) -> float:
+        """Seconds that an owed thaw may take, the end of what is left of the first one included."""
+        return self.thaw_timeout + PATIENCE + ENDING
 
     def recovery_data(self) -> Mapping[str, Any]:
         """Return what the next start needs to thaw it.
