@@ -40,6 +40,8 @@ REPORTED = 100
 #: Seconds in which a worker that is told to end undoes all that it has made.
 ENDING = 120.0
 
+_INTERRUPTS = (signal.SIGTERM, signal.SIGINT)
+
 _PR_SET_PDEATHSIG = 1
 """From ``linux/prctl.h``: the signal that comes when the parent ends (prctl(2))."""
 
@@ -108,8 +110,8 @@ def work(seed: str, steps: Sequence[int], directory: Path) -> int:
     :param directory: a directory for all of it.
     :return: the exit status.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupted)
+    for number in (*_INTERRUPTS, signal.SIGALRM):
+        signal.signal(number, _interrupted_worker)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     adopt_orphans()
     with ExitStack() as stack:
@@ -141,8 +143,14 @@ def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _interrupted_worker(*_: object) -> None:
+    # Python drops an exception that is raised while it cleans up (object.__del__): then once more.
+    signal.alarm(1)
+    raise KeyboardInterrupt
+
+
 def _ignore_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (*_INTERRUPTS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -191,7 +199,7 @@ def soak(directory: Path, seed: str, steps: Sequence[int], workers: int) -> list
     :return: a text for each thing that went wrong.
     """
     begin = time.monotonic()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _INTERRUPTS:
         signal.signal(number, _interrupted)
     print(f"Interleavings: seed {seed}, {len(steps)} steps, {workers} at a time.", flush=True)
     # As pip does it for an installed agent, which is started again and again here, as its guards.

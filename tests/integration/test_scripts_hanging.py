@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 from tests.integration.agent import eventually
 from tests.integration.footprint import children
@@ -53,6 +54,24 @@ class ThawTests(ScriptsTestCase):
         agent = self.agent("thaw_timeout = 20s")
         self.assertEqual(agent.get("/sync").status, 200)
         self.assertEqual(agent.get("/post-sync").status, 200)
+
+    def test_agent_stopped(self) -> None:
+        """Where the agent was stopped for the time of all, those without a turn have it later."""
+        self.three(thaw="stay thaw")
+        agent = self.agent("thaw_timeout = 1s")
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.programs.clear()
+        with agent.connect() as connection:
+            connection.start("GET", "/post-sync", agent.credentials)
+            self.programs.wait_for("at thaw")
+            agent.kill(signal.SIGSTOP)
+            late = time.monotonic() + 1.5
+            eventually(lambda: time.monotonic() > late, "the time of all is up")
+            self.programs.let_on("thaw")
+            agent.kill(signal.SIGCONT)
+            self.assertEqual(connection.answer().status, 500)
+        agent.wait_for_log("scripts:legacy: thawed now")
+        self.assertEqual(self.programs.journal[-1], "thaw 10-first synced")
 
     def test_killed(self) -> None:
         """Killed in such a thaw, the next start thaws the others before it tries that one again."""

@@ -1,8 +1,9 @@
 """The thaw of a participant's programs that could not be run in its turn.
 
-Two things keep it from being run: no process can be started, or a program that was told to end runs
-on as another user, who may not be signalled (kill(2), EPERM). A thaw that runs beside its own
-freeze proves nothing, because the freeze may act after it.
+Three things keep it from being run: no process can be started; a program that was told to end runs
+on as another user, who may not be signalled (kill(2), EPERM), and a thaw that runs beside its own
+freeze proves nothing, because the freeze may act after it; or the time of all scripts is up before
+one has had its turn, because the agent was stopped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -70,6 +71,13 @@ class OwesThaw(Configured):
         :return: fires when it has ended, or cannot be ended.
         """
 
+    def cut_off(self) -> NotRunError | None:
+        """Return what is still due of a thaw whose time was up.
+
+        :return: the error that names it; None if all of it was run.
+        """
+        return None
+
     def owe(self, process: Mapping[str, Any]) -> None:
         """Take up the thaw that an earlier run of the agent owes.
 
@@ -86,8 +94,11 @@ class OwesThaw(Configured):
         self.unthawed = None
 
         def keep(failure: Failure) -> Failure:
-            if isinstance(failure.value, NotRunError):
-                self._owe(operation.window, operation.outcome, failure.value)
+            error = failure.value
+            if isinstance(error, CancelledError):
+                error = self.cut_off()
+            if isinstance(error, NotRunError):
+                self._owe(operation.window, operation.outcome, error)
             return failure
 
         return Deferred.fromCoroutine(self.run_thaw(operation)).addErrback(keep)
@@ -212,21 +223,30 @@ class OwedThaw:
 
     async def _run(self) -> None:
         participant, timeout = self._participant, self._operation.timeout
+        # Of a thaw that was cut off, a program may still be ending.
+        await participant.when_quiet()
         run = Deferred.fromCoroutine(participant.run_thaw(self._operation))
         try:
             await run.addTimeout(timeout, self._clock)
             self.problem = ""
             self._log.warn("{name}: thawed now", name=self.name)
         except NotRunError as error:
-            self.problem = str(error)
-            self._persist(error.process)
+            self._stay(error)
             return
         except defer.TimeoutError:
+            due = participant.cut_off()
             await participant.when_quiet()
+            if due is not None:
+                self._stay(due)
+                return
             self._fail(f"not done within {format_duration(timeout)}, and told to end")
         except ParticipantError as error:
             self._fail(str(error))
         self.forget()
+
+    def _stay(self, error: NotRunError) -> None:
+        self.problem = str(error)
+        self._persist(error.process)
 
     def _fail(self, problem: str) -> None:
         self.problem = problem

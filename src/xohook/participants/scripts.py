@@ -57,6 +57,7 @@ class Scripts(Programmed):
         self._begun = list(begun)
         self._cut_off = cut_off
         self._thawing = ""
+        self._turn_ends = 0.0
 
     @classmethod
     def from_record(cls, reactor: IProcessReactor, name: str, data: Mapping[str, Any]) -> Scripts:
@@ -165,12 +166,31 @@ class Scripts(Programmed):
             raise ParticipantError("; ".join(problems), output)
         return output
 
+    def cut_off(self) -> NotRunError | None:
+        """Return which scripts have had no turn when the time of all is up.
+
+        The turns fit into that time, unless the agent was stopped.
+
+        :return: the error that names them; None if there are none.
+        """
+        # It may have had its turn, and have failed; or have been begun a moment ago.
+        if self._thawing in self._begun and self._reactor.seconds() >= self._turn_ends:
+            self._begun.remove(self._thawing)
+        self._thawing = ""
+        if not self._begun:
+            return None
+        late = self._runner.not_ended()
+        process = None if late is None else late.process
+        names = ", ".join(reversed(self._begun))
+        return NotRunError(f"the time was up before the turn of {names}", process=process)
+
     async def _thaw_one(self, operation: Operation, seconds: float, *, is_last: bool) -> bytes:
         """Run the thaw of one script, and its end too, in a part of the time."""
         name = self._thawing
         ending = ENDING if is_last else min(ENDING, seconds / 2)
         patience = seconds - (min(_LAST_WORD, seconds / 20) if is_last else ending)
         told = attrs.evolve(operation, timeout=round(seconds if is_last else patience, 2))
+        self._turn_ends = self._reactor.seconds() + patience
         run = Deferred.fromCoroutine(self._run(name, "thaw", told, ending))
         try:
             return await run.addTimeout(patience, self._reactor)

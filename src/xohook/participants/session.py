@@ -149,6 +149,15 @@ class Session(OwesThaw):
             problem = f"its client did not confirm the thaw within {format_duration(timeout)}"
             raise NotRunError(problem) from None
 
+    def cut_off(self) -> NotRunError | None:
+        """Return what is still due of a thaw whose time was up.
+
+        :return: the error that names it; None if the lock was released.
+        """
+        if not self._may_hold:
+            return None
+        return NotRunError("the time was up before its client confirmed the thaw")
+
     def tail(self) -> bytes:
         """Return what its client has written so far.
 
