@@ -5,8 +5,6 @@ The bounds are those of ``docs/protocol.rst``, Messages.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -16,7 +14,6 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
-    IFileDescriptorReceiver,
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
@@ -69,7 +66,7 @@ def _tell_of_fault(fault: Failure) -> None:
     _log.failure("a fault of xohook itself", fault)
 
 
-@implementer(IFileDescriptorReceiver, IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IPushProducer)
 class ControlChannel(protocol.Protocol):
     """One connection.
 
@@ -132,14 +129,6 @@ class ControlChannel(protocol.Protocol):
         """
         self._messages = self._decoder.feed(data)
         self._serve()
-
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Drop a client that passes a file, for which there is no use.
-
-        :param descriptor: the file; to close it may take as long as its sender likes.
-        """
-        threading.Thread(target=os.close, args=(descriptor,), daemon=True).start()
-        self._drop()
 
     def readConnectionLost(self) -> None:
         """Close the connection once what was written is sent: nothing more will come."""
