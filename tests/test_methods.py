@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.methods_case import MethodsTestCase
 from tests.talking import BUDGET, STRANGER
+from xohook import apps
 from xohook.wire import (
     INVALID_PARAMS,
     NOT_ALLOWED,
@@ -13,6 +14,7 @@ from xohook.wire import (
     NOT_RELOADED,
     OWN_FAULT,
     TAKEN,
+    TOO_MANY,
     UNKNOWN_METHOD,
 )
 
@@ -85,6 +87,21 @@ class RegisterTests(MethodsTestCase):
             self.scene.register(line, name)
         self.assertEqual(self.refused(line, "register", name="a")["code"], TAKEN)
         self.assertEqual(self.refused(self.scene.connect(), "register", name="b")["code"], TAKEN)
+
+    def test_many_of_a_user(self) -> None:
+        """A user has so many names over all connections, root as many as there are."""
+        self.patch(apps, "MOST_OF_A_USER", 2)
+        first = self.scene.app("a", STRANGER)
+        self.scene.app("b", STRANGER)
+        line = self.scene.connect(STRANGER)
+        error = self.refused(line, "register", name="c")
+        self.assertEqual(error["code"], TOO_MANY)
+        self.assertIn(f"user {STRANGER} has registered 2 names", error["message"])
+        for name in ("d", "e", "f"):
+            self.scene.app(name)
+        self.scene.app("g", STRANGER + 1)
+        first.close()
+        self.scene.register(line, "c")
 
     def test_in_a_window(self) -> None:
         """Who registers during a window takes part from the next one on."""

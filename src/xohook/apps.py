@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from xohook.wire import NOT_ALLOWED, TAKEN, TOO_MANY
 
 MOST = 16_384
 """Names that may be registered in all (docs/protocol.rst, register)."""
+
+MOST_OF_A_USER = 1024
+"""The same for one user other than root and the agent's own."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,6 +98,7 @@ class Apps:
     ) -> None:
         self._clock = clock
         self._registrations: dict[str, Registration] = {}
+        self._counts: Counter[int] = Counter()
         self.watchers: list[Watcher] = []
         self.configure(settings, last_wish)
 
@@ -132,9 +137,13 @@ class Apps:
             raise CallError(TAKEN, f"{name} is taken by process {taken.peer.pid}")
         if len(self._registrations) >= MOST:
             raise CallError(TOO_MANY, f"{MOST} names are registered, and no more can be")
+        if self._counts[peer.uid] >= MOST_OF_A_USER and not is_own(peer):
+            problem = f"user {peer.uid} has registered {MOST_OF_A_USER} names"
+            raise CallError(TOO_MANY, f"{problem}, and no more can be")
         app = App(self._clock, name, remote)
         self._agree(app, wishes)
         registration = self._registrations[name] = Registration(name, peer, wishes, app)
+        self._counts[peer.uid] += 1
         self._note(registration, is_there=True)
         return registration
 
@@ -145,6 +154,7 @@ class Apps:
         """
         if self._registrations.get(registration.name) is registration:
             del self._registrations[registration.name]
+            self._counts[registration.peer.uid] -= 1
             self._note(registration, is_there=False)
 
     def participants(self) -> list[Participant]:

@@ -5,6 +5,7 @@ The bounds are those of ``docs/protocol.rst``, Messages.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -51,6 +52,12 @@ BACKLOG_OF_ALL = 64 * 1024 * 1024
 AT_ONCE = 64
 """Answers and notifications of a connection that are taken before others have their turn; of
 requests, which cost more, it is one."""
+
+TURN = 0.05
+"""Seconds that requests may take before timers and others have their turn (docs/protocol.rst,
+Messages)."""
+
+_LONG_ANSWERS = ("status", "subscribe")
 
 CLOSE_PATIENCE = 5.0
 """Seconds that a closed connection has for the last of what was written to it."""
@@ -128,7 +135,7 @@ class ControlChannel(protocol.Protocol):
         :param data: the bytes.
         """
         self._messages = self._decoder.feed(data)
-        self._serve()
+        self._control.serve(self)
 
     def readConnectionLost(self) -> None:
         """Close the connection once what was written is sent: nothing more will come."""
@@ -137,26 +144,35 @@ class ControlChannel(protocol.Protocol):
     def writeConnectionLost(self) -> None:
         """Do nothing: this end is never closed alone."""
 
-    def _serve(self) -> None:
+    def wait(self) -> None:
+        """Read nothing for now. The kernel keeps what is not read, within its own bounds."""
+        self.transport.pauseProducing()
+
+    def serve(self) -> bool:
+        """Take one request, or several answers.
+
+        :return: whether it is to be called again.
+        """
         for number, message in enumerate(self._messages, 1):
             if not self.is_open:
-                return
+                return False
             is_request = isinstance(message, Request | Malformed)
             if isinstance(message, Result | Error):
                 self._take_answer(message)
             elif isinstance(message, Request | Malformed):
                 self._answer(message)
             if is_request or number == AT_ONCE:
-                # What is not read yet is kept by the kernel, which has its own bounds.
-                self.transport.pauseProducing()
-                self._control.clock.callLater(0, self._serve)
-                return
+                return True
         if self._decoder.is_over:
             self.close()
         elif self.is_open:
             self.transport.resumeProducing()
+        return False
 
     def _answer(self, request: Request | Malformed) -> None:
+        if self._is_full and self._is_too_much():
+            self._drop_reader()
+            return
         if isinstance(request, Malformed):
             self._send(request.answer)
             return
@@ -169,6 +185,11 @@ class ControlChannel(protocol.Protocol):
                 _log.failure("a fault of xohook itself", failure)
                 self._send(Error(request.id, OWN_FAULT, "a fault of xohook itself"))
 
+        is_long = request.method in _LONG_ANSWERS and not is_own(self.peer)
+        if is_long and self._control.backlog > BACKLOG_OF_ALL:
+            problem = "too much waits for clients that do not read: try again later"
+            self._send(Error(request.id, TOO_MANY, problem))
+            return
         call = self._control.methods.call
         answered = maybeDeferred(call, self, request.method, request.params)
         answered.addCallback(lambda value: self._send(Result(request.id, value)))
@@ -235,7 +256,7 @@ class ControlChannel(protocol.Protocol):
             return
         line = encode(message)
         if self._is_full:
-            if self._backlog > BACKLOG or self._control.backlog > BACKLOG_OF_ALL:
+            if self._is_too_much():
                 self._drop_reader()
                 return
             self._waiting.append(line)
@@ -245,6 +266,9 @@ class ControlChannel(protocol.Protocol):
             if self._is_full:
                 # It waits in the transport, whole.
                 self._count(len(line))
+
+    def _is_too_much(self) -> bool:
+        return self._backlog > BACKLOG or self._control.backlog > BACKLOG_OF_ALL
 
     def _count(self, size: int) -> None:
         self._backlog += size
@@ -301,6 +325,9 @@ class Control(protocol.Factory):
         self._channels: set[ControlChannel] = set()
         self.backlog = 0
         """Bytes that wait for all clients."""
+        self._queue: deque[ControlChannel] = deque()
+        self._taken = 0.0
+        self._is_turn_due = False
 
     def buildProtocol(self, addr: IAddress | None) -> ControlChannel:
         """Make the channel of a new connection.
@@ -328,6 +355,44 @@ class Control(protocol.Factory):
         :param channel: one that has closed, admitted or not.
         """
         self._channels.discard(channel)
+
+    def serve(self, channel: ControlChannel) -> None:
+        """Serve a connection now if there is time in this turn of the reactor, or else later.
+
+        :param channel: one that has received something.
+        """
+        if self._taken >= TURN:
+            self._put_off(channel)
+        else:
+            self._serve(channel)
+
+    def _serve(self, channel: ControlChannel) -> None:
+        begun = self.clock.seconds()
+        if channel.serve():
+            self._put_off(channel)
+        self._taken += self.clock.seconds() - begun
+        if self._taken:
+            self._want_turn()
+
+    def _put_off(self, channel: ControlChannel) -> None:
+        channel.wait()
+        self._queue.append(channel)
+        self._want_turn()
+
+    def _want_turn(self) -> None:
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self.clock.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._is_turn_due = False
+        self._taken = 0.0
+        # Each of them once: what is put off meanwhile has the next turn.
+        for _ in range(len(self._queue)):
+            if self._taken >= TURN:
+                self._want_turn()
+                return
+            self._serve(self._queue.popleft())
 
     def close(self) -> None:
         """Close every connection."""
