@@ -209,6 +209,7 @@ class Apps:
         app.order = _first(settings.order, min(wish, self._last_wish))
         app.freeze_timeout = _first(settings.freeze_timeout, wishes.freeze_timeout, TIMEOUT)
         app.thaw_timeout = _first(settings.thaw_timeout, wishes.thaw_timeout, TIMEOUT)
+        app.is_thaw_wished = settings.thaw_timeout is None
         app.abort = _first(settings.abort, wishes.abort, True)
 
     def _note(self, registration: Registration, *, is_there: bool) -> None:
