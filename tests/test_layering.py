@@ -48,6 +48,7 @@ FLOORS = {
     "xohook.judged": 1,
     "xohook.journal": 1,
     "xohook.kinds": 1,
+    "xohook.limited_lines": 1,
     "xohook.lock": 1,
     "xohook.logs": 1,
     "xohook.mounts": 1,

@@ -163,6 +163,18 @@ class UnregisterTests(MethodsTestCase):
         self.assertEqual([each["name"] for each in self.scene.apps.describe()], ["a"])
         self.call(again, "unregister", name="a")
 
+    def test_again_and_again(self) -> None:
+        """Connections that ask in a window to leave, and end, leave nothing behind in memory."""
+        line = self.scene.app("a")
+        self.hold(line)
+        planned: list[object] = []
+        self.patch(self.scene.coordinator, "between_windows", planned.append)
+        for _ in range(3):
+            other = self.scene.app("b")
+            other.call("unregister", name="b")
+            other.close()
+        self.assertEqual(len(planned), 1)
+
     def test_another_connections(self) -> None:
         """A name is not unregistered on another connection than its own."""
         self.scene.app("a")

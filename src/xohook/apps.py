@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from xohook.control_socket import Peer
 from xohook.errors import CallError
+from xohook.limited_lines import LimitedLines
 from xohook.options import LAST_ORDER
 from xohook.participants import Participant
 from xohook.participants.app import ORDER, TIMEOUT, App, Remote, absent
@@ -99,6 +100,7 @@ class Apps:
         self._clock = clock
         self._registrations: dict[str, Registration] = {}
         self._counts: Counter[int] = Counter()
+        self._lines = LimitedLines(clock)
         self.watchers: list[Watcher] = []
         self.configure(settings, last_wish)
 
@@ -213,13 +215,14 @@ class Apps:
         app.abort = _first(settings.abort, wishes.abort, True)
 
     def _note(self, registration: Registration, *, is_there: bool) -> None:
-        self._log.info(
-            "app {name} (process {pid} of user {uid}) {what}",
-            name=registration.name,
-            pid=registration.peer.pid,
-            uid=registration.peer.uid,
-            what="registered" if is_there else "unregistered",
-        )
+        if is_own(registration.peer) or self._lines.admit(registration.peer.uid):
+            self._log.info(
+                "app {name} (process {pid} of user {uid}) {what}",
+                name=registration.name,
+                pid=registration.peer.pid,
+                uid=registration.peer.uid,
+                what="registered" if is_there else "unregistered",
+            )
         self._tell(registration, is_there=is_there)
 
     def _tell(self, registration: Registration, *, is_there: bool) -> None:

@@ -122,6 +122,7 @@ class ControlChannel(protocol.Protocol):
             self.unsubscribe()
         ended, self.registrations = self.registrations, {}
         for registration in ended.values():
+            self._control.methods.forget(registration)
             self._control.apps.unregister(registration)
             registration.app.end()
         # The failure of one may have others cancelled.
