@@ -9,8 +9,9 @@ from tests.acting import Actor
 from tests.control_case import ControlTestCase
 from tests.talking import ROOM, STRANGER, Line, Scene
 from xohook import control
-from xohook.control import BACKLOG, RESERVED, TURN
+from xohook.control import BACKLOG, RESERVED
 from xohook.errors import ParticipantError
+from xohook.turns import TURN
 from xohook.wire import (
     INVALID_REQUEST,
     LONGEST_IN,

@@ -56,6 +56,7 @@ FLOORS = {
     "xohook.output": 1,
     "xohook.participants": 1,
     "xohook.passed_files": 1,
+    "xohook.turns": 1,
     "xohook.pids": 1,
     "xohook.places": 1,
     "xohook.ports": 1,

@@ -5,7 +5,6 @@ The bounds are those of ``docs/protocol.rst``, Messages.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -29,6 +28,7 @@ from xohook.control_socket import Peer, peer_of
 from xohook.errors import CallError, ParticipantError
 from xohook.methods import Methods
 from xohook.text import printable
+from xohook.turns import Turns
 from xohook.wire import (
     OWN_FAULT,
     TOO_MANY,
@@ -52,10 +52,6 @@ BACKLOG_OF_ALL = 64 * 1024 * 1024
 AT_ONCE = 64
 """Answers and notifications of a connection that are taken before others have their turn; of
 requests, which cost more, it is one."""
-
-TURN = 0.05
-"""Seconds that requests may take before timers and others have their turn (docs/protocol.rst,
-Messages)."""
 
 _LONG_ANSWERS = ("status", "subscribe")
 
@@ -136,7 +132,7 @@ class ControlChannel(protocol.Protocol):
         :param data: the bytes.
         """
         self._messages = self._decoder.feed(data)
-        self._control.serve(self)
+        self._control.turns.serve(self)
 
     def readConnectionLost(self) -> None:
         """Close the connection once what was written is sent: nothing more will come."""
@@ -326,9 +322,7 @@ class Control(protocol.Factory):
         self._channels: set[ControlChannel] = set()
         self.backlog = 0
         """Bytes that wait for all clients."""
-        self._queue: deque[ControlChannel] = deque()
-        self._taken = 0.0
-        self._is_turn_due = False
+        self.turns = Turns(clock)
 
     def buildProtocol(self, addr: IAddress | None) -> ControlChannel:
         """Make the channel of a new connection.
@@ -356,44 +350,6 @@ class Control(protocol.Factory):
         :param channel: one that has closed, admitted or not.
         """
         self._channels.discard(channel)
-
-    def serve(self, channel: ControlChannel) -> None:
-        """Serve a connection now if there is time in this turn of the reactor, or else later.
-
-        :param channel: one that has received something.
-        """
-        if self._taken >= TURN:
-            self._put_off(channel)
-        else:
-            self._serve(channel)
-
-    def _serve(self, channel: ControlChannel) -> None:
-        begun = self.clock.seconds()
-        if channel.serve():
-            self._put_off(channel)
-        self._taken += self.clock.seconds() - begun
-        if self._taken:
-            self._want_turn()
-
-    def _put_off(self, channel: ControlChannel) -> None:
-        channel.wait()
-        self._queue.append(channel)
-        self._want_turn()
-
-    def _want_turn(self) -> None:
-        if not self._is_turn_due:
-            self._is_turn_due = True
-            self.clock.callLater(0, self._turn)
-
-    def _turn(self) -> None:
-        self._is_turn_due = False
-        self._taken = 0.0
-        # Each of them once: what is put off meanwhile has the next turn.
-        for _ in range(len(self._queue)):
-            if self._taken >= TURN:
-                self._want_turn()
-                return
-            self._serve(self._queue.popleft())
 
     def close(self) -> None:
         """Close every connection."""
