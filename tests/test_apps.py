@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.talking import app_settings
@@ -15,6 +16,8 @@ from xohook import apps
 from xohook.apps import Apps, Registration, Wishes, is_own
 from xohook.control_socket import Peer
 from xohook.errors import CallError
+from xohook.limited_lines import MOST as MOST_LINES
+from xohook.limited_lines import PERIOD
 from xohook.settings import Account, AppSettings
 from xohook.wire import NOT_ALLOWED, TAKEN, TOO_MANY
 
@@ -222,3 +225,37 @@ class OwnTests(SynchronousTestCase):
         self.patch(os, "geteuid", lambda: 1234)
         answers = [is_own(Peer(uid=uid, pid=1)) for uid in (0, 1234, 1235)]
         self.assertEqual(answers, [True, True, False])
+
+
+class LogTests(AppsTestCase):
+    """Registrations in the log."""
+
+    def texts(self, uid: int, times: int) -> list[str]:
+        """Have a name registered and unregistered so often; read the log of that minute."""
+        clock = Clock()
+        apps = Apps(clock, ())
+        with capturedLogs() as events:
+            for _ in range(times):
+                apps.unregister(self.register(apps, "a", Peer(uid, 7)))
+            clock.advance(PERIOD)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        return [formatEvent(event) for event in events]
+
+    def test_few(self) -> None:
+        """Each has a line."""
+        told = f"app a (process 7 of user {ANYBODY.uid})"
+        self.assertEqual(self.texts(ANYBODY.uid, 1), [f"{told} registered", f"{told} unregistered"])
+
+    def test_many(self) -> None:
+        """A user has so many lines a minute, and one for all the rest."""
+        texts = self.texts(ANYBODY.uid, MOST_LINES)
+        self.assertEqual(len(texts), MOST_LINES + 1)
+        self.assertEqual(
+            texts[-1],
+            f"apps of user {ANYBODY.uid} registered or unregistered {MOST_LINES} more times in"
+            " 60 s",
+        )
+
+    def test_own(self) -> None:
+        """Root's are all there."""
+        self.assertEqual(len(self.texts(0, MOST_LINES)), 2 * MOST_LINES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.acting import Actor
 from tests.control_case import ControlTestCase
@@ -10,6 +11,7 @@ from tests.talking import ROOM, STRANGER, Line, Scene
 from xohook import control
 from xohook.control import BACKLOG, RESERVED
 from xohook.errors import ParticipantError
+from xohook.turns import TURN
 from xohook.wire import (
     INVALID_REQUEST,
     LONGEST_IN,
@@ -115,6 +117,59 @@ class BacklogTests(ControlTestCase):
         self.assertEqual(stalled.received[:-1], reading.received)
         self.assertEqual(stalled.received[-1]["error"]["code"], INVALID_REQUEST)
         self.assertEqual((stalled.is_closed, stalled.is_aborted), (True, False))
+
+
+class TurnTests(ControlTestCase):
+    """Requests of many connections, against timers and memory."""
+
+    def slow_status(self) -> None:
+        """Have each ``status`` take most of a turn."""
+        status = self.scene.methods.call
+
+        def call(*arguments: Any) -> Any:
+            self.scene.clock.rightNow += 0.6 * TURN
+            return status(*arguments)
+
+        self.patch(self.scene.methods, "call", call)
+
+    def test_time(self) -> None:
+        """However many connections ask at once, a turn of the reactor serves so many as fit in."""
+        lines = [self.scene.connect(STRANGER) for _ in range(7)]
+        self.slow_status()
+        for line in lines:
+            line.call("status")
+        served = [sum(len(line.received) for line in lines)]
+        for _ in range(3):
+            self.scene.turn()
+            served.append(sum(len(line.received) for line in lines))
+        self.assertEqual(served, [2, 4, 6, 7])
+
+    def test_in_turn(self) -> None:
+        """A connection that asks often has one request served while the others have theirs."""
+        busy, *others = (self.scene.connect(STRANGER) for _ in range(4))
+        self.slow_status()
+        for _ in range(9):
+            busy.call("status")
+        for line in others:
+            line.call("status")
+        self.scene.turn(3)
+        self.assertEqual([len(line.received) for line in others], [1, 1, 1])
+        self.scene.turn(20)
+        self.assertEqual(len(busy.received), 9)
+
+    def test_memory(self) -> None:
+        """When too much waits for all, a stranger's status is not made, but refused; root's is."""
+        self.patch(control, "BACKLOG_OF_ALL", 2 * ROOM)
+        silent = self.scene.connect(STRANGER)
+        silent.is_reading = False
+        silent.channel.notify("event", {"of": "x" * 3 * ROOM})
+        stranger, root = self.scene.connect(STRANGER), self.scene.connect()
+        answers = [line.answer(line.call("status")) for line in (stranger, root)]
+        told = [(answer or {}).get("error", {}).get("code") for answer in answers]
+        self.assertEqual(told, [TOO_MANY, None])
+        self.patch(self.scene.apps, "describe", lambda: self.fail("it was made"))
+        silent.call("status")
+        self.assertTrue(silent.is_aborted)
 
 
 class RoomTests(ControlTestCase):

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.methods_case import MethodsTestCase
 from tests.talking import BUDGET, STRANGER
+from xohook import apps
 from xohook.wire import (
     INVALID_PARAMS,
     NOT_ALLOWED,
@@ -13,6 +14,7 @@ from xohook.wire import (
     NOT_RELOADED,
     OWN_FAULT,
     TAKEN,
+    TOO_MANY,
     UNKNOWN_METHOD,
 )
 
@@ -86,6 +88,21 @@ class RegisterTests(MethodsTestCase):
         self.assertEqual(self.refused(line, "register", name="a")["code"], TAKEN)
         self.assertEqual(self.refused(self.scene.connect(), "register", name="b")["code"], TAKEN)
 
+    def test_many_of_a_user(self) -> None:
+        """A user has so many names over all connections, root as many as there are."""
+        self.patch(apps, "MOST_OF_A_USER", 2)
+        first = self.scene.app("a", STRANGER)
+        self.scene.app("b", STRANGER)
+        line = self.scene.connect(STRANGER)
+        error = self.refused(line, "register", name="c")
+        self.assertEqual(error["code"], TOO_MANY)
+        self.assertIn(f"user {STRANGER} has registered 2 names", error["message"])
+        for name in ("d", "e", "f"):
+            self.scene.app(name)
+        self.scene.app("g", STRANGER + 1)
+        first.close()
+        self.scene.register(line, "c")
+
     def test_in_a_window(self) -> None:
         """Who registers during a window takes part from the next one on."""
         first = self.scene.app("first")
@@ -145,6 +162,18 @@ class UnregisterTests(MethodsTestCase):
         self.assertEqual(self.scene.outcome, "synced")
         self.assertEqual([each["name"] for each in self.scene.apps.describe()], ["a"])
         self.call(again, "unregister", name="a")
+
+    def test_again_and_again(self) -> None:
+        """Connections that ask in a window to leave, and end, leave nothing behind in memory."""
+        line = self.scene.app("a")
+        self.hold(line)
+        planned: list[object] = []
+        self.patch(self.scene.coordinator, "between_windows", planned.append)
+        for _ in range(3):
+            other = self.scene.app("b")
+            other.call("unregister", name="b")
+            other.close()
+        self.assertEqual(len(planned), 1)
 
     def test_another_connections(self) -> None:
         """A name is not unregistered on another connection than its own."""

@@ -274,3 +274,46 @@ class ThawNowTests(MethodsTestCase):
         self.assertEqual(error["code"], NOT_ALLOWED)
         self.assertIn(f"this is user {STRANGER}", error["message"])
         self.assertEqual(app.requests("thaw"), [])
+
+
+class WishedThawTests(MethodsTestCase):
+    """The times that apps wish for to thaw."""
+
+    def held(self, line: Line, *names: str) -> None:
+        """Open a window in which so many apps of one connection freeze one after the other."""
+        for order, name in enumerate(names):
+            self.scene.register(line, name, order=order, thaw_timeout=3, on_failure="continue")
+        self.scene.sync()
+        for _ in names:
+            self.reply_all(line, "freeze")
+        self.scene.post_sync()
+
+    def test_together(self) -> None:
+        """They count once for all: eight that do not thaw end the window when one would."""
+        line = self.scene.connect()
+        self.held(line, *"abcdefgh")
+        self.scene.wait(2.9)
+        self.assertEqual(self.scene.statuses, [200])
+        self.scene.wait(0.2)
+        self.assertEqual(self.scene.statuses, [200, 500])
+        self.assertEqual(len(line.requests("thaw")), 8)
+
+    def test_configured(self) -> None:
+        """One that the configuration gives a time has it, after the others' is over."""
+        self.scene.apps.configure([app_settings("a", thaw_timeout=5)])
+        line = self.scene.connect()
+        self.held(line, *"abc")
+        self.scene.wait(7.9)
+        self.assertEqual(self.scene.statuses, [200])
+        self.scene.wait(0.2)
+        self.assertEqual(self.scene.statuses, [200, 500])
+
+    def test_quick(self) -> None:
+        """Those that thaw at once leave the others their time."""
+        line = self.scene.connect()
+        self.held(line, *"abc")
+        for _ in range(2):
+            self.reply_all(line, "thaw")
+        self.scene.wait(2.9)
+        self.reply_all(line, "thaw")
+        self.assertEqual(self.scene.statuses, [200, 200])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.logger import Logger
 
 from xohook.control_socket import Peer
 from xohook.errors import CallError
+from xohook.limited_lines import LimitedLines
 from xohook.options import LAST_ORDER
 from xohook.participants import Participant
 from xohook.participants.app import ORDER, TIMEOUT, App, Remote, absent
@@ -20,6 +22,9 @@ from xohook.wire import NOT_ALLOWED, TAKEN, TOO_MANY
 
 MOST = 16_384
 """Names that may be registered in all (docs/protocol.rst, register)."""
+
+MOST_OF_A_USER = 1024
+"""The same for one user other than root and the agent's own."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,6 +99,8 @@ class Apps:
     ) -> None:
         self._clock = clock
         self._registrations: dict[str, Registration] = {}
+        self._counts: Counter[int] = Counter()
+        self._lines = LimitedLines(clock)
         self.watchers: list[Watcher] = []
         self.configure(settings, last_wish)
 
@@ -132,9 +139,13 @@ class Apps:
             raise CallError(TAKEN, f"{name} is taken by process {taken.peer.pid}")
         if len(self._registrations) >= MOST:
             raise CallError(TOO_MANY, f"{MOST} names are registered, and no more can be")
+        if self._counts[peer.uid] >= MOST_OF_A_USER and not is_own(peer):
+            problem = f"user {peer.uid} has registered {MOST_OF_A_USER} names"
+            raise CallError(TOO_MANY, f"{problem}, and no more can be")
         app = App(self._clock, name, remote)
         self._agree(app, wishes)
         registration = self._registrations[name] = Registration(name, peer, wishes, app)
+        self._counts[peer.uid] += 1
         self._note(registration, is_there=True)
         return registration
 
@@ -145,6 +156,7 @@ class Apps:
         """
         if self._registrations.get(registration.name) is registration:
             del self._registrations[registration.name]
+            self._counts[registration.peer.uid] -= 1
             self._note(registration, is_there=False)
 
     def participants(self) -> list[Participant]:
@@ -199,16 +211,18 @@ class Apps:
         app.order = _first(settings.order, min(wish, self._last_wish))
         app.freeze_timeout = _first(settings.freeze_timeout, wishes.freeze_timeout, TIMEOUT)
         app.thaw_timeout = _first(settings.thaw_timeout, wishes.thaw_timeout, TIMEOUT)
+        app.is_thaw_wished = settings.thaw_timeout is None
         app.abort = _first(settings.abort, wishes.abort, True)
 
     def _note(self, registration: Registration, *, is_there: bool) -> None:
-        self._log.info(
-            "app {name} (process {pid} of user {uid}) {what}",
-            name=registration.name,
-            pid=registration.peer.pid,
-            uid=registration.peer.uid,
-            what="registered" if is_there else "unregistered",
-        )
+        if is_own(registration.peer) or self._lines.admit(registration.peer.uid):
+            self._log.info(
+                "app {name} (process {pid} of user {uid}) {what}",
+                name=registration.name,
+                pid=registration.peer.pid,
+                uid=registration.peer.uid,
+                what="registered" if is_there else "unregistered",
+            )
         self._tell(registration, is_there=is_there)
 
     def _tell(self, registration: Registration, *, is_there: bool) -> None:

@@ -5,8 +5,6 @@ The bounds are those of ``docs/protocol.rst``, Messages.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -16,7 +14,6 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
-    IFileDescriptorReceiver,
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
@@ -31,6 +28,7 @@ from xohook.control_socket import Peer, peer_of
 from xohook.errors import CallError, ParticipantError
 from xohook.methods import Methods
 from xohook.text import printable
+from xohook.turns import Turns
 from xohook.wire import (
     OWN_FAULT,
     TOO_MANY,
@@ -55,6 +53,8 @@ AT_ONCE = 64
 """Answers and notifications of a connection that are taken before others have their turn; of
 requests, which cost more, it is one."""
 
+_LONG_ANSWERS = ("status", "subscribe")
+
 CLOSE_PATIENCE = 5.0
 """Seconds that a closed connection has for the last of what was written to it."""
 
@@ -69,7 +69,7 @@ def _tell_of_fault(fault: Failure) -> None:
     _log.failure("a fault of xohook itself", fault)
 
 
-@implementer(IFileDescriptorReceiver, IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IPushProducer)
 class ControlChannel(protocol.Protocol):
     """One connection.
 
@@ -118,6 +118,7 @@ class ControlChannel(protocol.Protocol):
             self.unsubscribe()
         ended, self.registrations = self.registrations, {}
         for registration in ended.values():
+            self._control.methods.forget(registration)
             self._control.apps.unregister(registration)
             registration.app.end()
         # The failure of one may have others cancelled.
@@ -131,15 +132,7 @@ class ControlChannel(protocol.Protocol):
         :param data: the bytes.
         """
         self._messages = self._decoder.feed(data)
-        self._serve()
-
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Drop a client that passes a file, for which there is no use.
-
-        :param descriptor: the file; to close it may take as long as its sender likes.
-        """
-        threading.Thread(target=os.close, args=(descriptor,), daemon=True).start()
-        self._drop()
+        self._control.turns.serve(self)
 
     def readConnectionLost(self) -> None:
         """Close the connection once what was written is sent: nothing more will come."""
@@ -148,26 +141,35 @@ class ControlChannel(protocol.Protocol):
     def writeConnectionLost(self) -> None:
         """Do nothing: this end is never closed alone."""
 
-    def _serve(self) -> None:
+    def wait(self) -> None:
+        """Read nothing for now. The kernel keeps what is not read, within its own bounds."""
+        self.transport.pauseProducing()
+
+    def serve(self) -> bool:
+        """Take one request, or several answers.
+
+        :return: whether it is to be called again.
+        """
         for number, message in enumerate(self._messages, 1):
             if not self.is_open:
-                return
+                return False
             is_request = isinstance(message, Request | Malformed)
             if isinstance(message, Result | Error):
                 self._take_answer(message)
             elif isinstance(message, Request | Malformed):
                 self._answer(message)
             if is_request or number == AT_ONCE:
-                # What is not read yet is kept by the kernel, which has its own bounds.
-                self.transport.pauseProducing()
-                self._control.clock.callLater(0, self._serve)
-                return
+                return True
         if self._decoder.is_over:
             self.close()
         elif self.is_open:
             self.transport.resumeProducing()
+        return False
 
     def _answer(self, request: Request | Malformed) -> None:
+        if self._is_full and self._is_too_much():
+            self._drop_reader()
+            return
         if isinstance(request, Malformed):
             self._send(request.answer)
             return
@@ -180,6 +182,11 @@ class ControlChannel(protocol.Protocol):
                 _log.failure("a fault of xohook itself", failure)
                 self._send(Error(request.id, OWN_FAULT, "a fault of xohook itself"))
 
+        is_long = request.method in _LONG_ANSWERS and not is_own(self.peer)
+        if is_long and self._control.backlog > BACKLOG_OF_ALL:
+            problem = "too much waits for clients that do not read: try again later"
+            self._send(Error(request.id, TOO_MANY, problem))
+            return
         call = self._control.methods.call
         answered = maybeDeferred(call, self, request.method, request.params)
         answered.addCallback(lambda value: self._send(Result(request.id, value)))
@@ -246,7 +253,7 @@ class ControlChannel(protocol.Protocol):
             return
         line = encode(message)
         if self._is_full:
-            if self._backlog > BACKLOG or self._control.backlog > BACKLOG_OF_ALL:
+            if self._is_too_much():
                 self._drop_reader()
                 return
             self._waiting.append(line)
@@ -256,6 +263,9 @@ class ControlChannel(protocol.Protocol):
             if self._is_full:
                 # It waits in the transport, whole.
                 self._count(len(line))
+
+    def _is_too_much(self) -> bool:
+        return self._backlog > BACKLOG or self._control.backlog > BACKLOG_OF_ALL
 
     def _count(self, size: int) -> None:
         self._backlog += size
@@ -312,6 +322,7 @@ class Control(protocol.Factory):
         self._channels: set[ControlChannel] = set()
         self.backlog = 0
         """Bytes that wait for all clients."""
+        self.turns = Turns(clock)
 
     def buildProtocol(self, addr: IAddress | None) -> ControlChannel:
         """Make the channel of a new connection.

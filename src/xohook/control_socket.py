@@ -17,20 +17,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocolFactory,
     IReactorFDSet,
-    IReactorSocket,
     IReactorTime,
     IReadDescriptor,
 )
+from twisted.internet.unix import Server
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xohook import judged
 from xohook.errors import StartError
+from xohook.passed_files import PERIOD, Closer, Connection
 
 LONGEST_PATH = 107
 """Bytes of a socket's path: 108, of which the last is zero (unix(7), ``sun_path``)."""
@@ -293,7 +295,9 @@ class ControlPort:
     Twisted's own port for UNIX sockets would set mode 0666, listen with a backlog of 50, and at its
     end shut the socket down, which systemd could not use again then, and remove its path.
 
-    :param reactor: the reactor; it provides ``IReactorFDSet`` and ``IReactorTime`` as well.
+    Nor would Twisted's transport alone do: it receives the files that a client passes along.
+
+    :param reactor: the reactor; it provides ``IReactorTime`` as well.
     :param listening: a listening, non-blocking UNIX socket; it stays the caller's.
     :param factory: makes the protocols; None instead of one closes the connection.
     """
@@ -301,10 +305,10 @@ class ControlPort:
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactorSocket, listening: socket.socket, factory: IProtocolFactory
+        self, reactor: IReactorFDSet, listening: socket.socket, factory: IProtocolFactory
     ) -> None:
-        self._reactor = reactor
-        self._readers = IReactorFDSet(reactor)
+        self._readers = reactor
+        self._closer = Closer(IReactorTime(reactor))
         self._clock = IReactorTime(reactor)
         self._listening = listening
         self._factory = factory
@@ -333,6 +337,9 @@ class ControlPort:
         """Accept who waits, as many as may be before the reactor turns to others."""
         try:
             for _ in range(_ACCEPTED_AT_ONCE):
+                if self._closer.is_full:
+                    self._pause(PERIOD)
+                    return
                 connection, _ = self._listening.accept()
                 self._adopt(connection)
         except BlockingIOError:
@@ -342,8 +349,11 @@ class ControlPort:
             self._log.error(
                 "the control socket accepts nobody for a moment: {error}", error=error.strerror
             )
-            self._readers.removeReader(self)
-            self._resume = self._clock.callLater(PAUSE, self.start)
+            self._pause(PAUSE)
+
+    def _pause(self, seconds: float) -> None:
+        self._readers.removeReader(self)
+        self._resume = self._clock.callLater(seconds, self.start)
 
     def connectionLost(self, reason: Failure) -> None:
         """Do nothing: a listening socket has no connection to lose.
@@ -358,19 +368,16 @@ class ControlPort:
         """
         return "control"
 
-    def _adopt(self, connection: socket.socket) -> None:
-        # The reactor duplicates the descriptor, so this one is closed either way.
-        with connection:
+    def _adopt(self, accepted: socket.socket) -> None:
+        connection = Connection(accepted, self._closer.close)
+        try:
             connection.setblocking(False)
-            try:
-                self._reactor.adoptStreamConnection(
-                    connection.fileno(),
-                    socket.AF_UNIX,
-                    # Twisted types it as ServerFactory, and needs no more than the interface.
-                    self._factory,  # type: ignore[arg-type]
-                )
-            except Exception:  # noqa: BLE001 - out of here, it would end all accepting
-                self._log.failure("a connection to the control socket came to nothing")
-                # The reactor may have left its duplicate open.
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            channel = self._factory.buildProtocol(UNIXAddress(None))
+            if channel is None:
+                connection.close()
+                return
+            transport = Server(connection, channel, (None, None), None, 0, self._readers)
+            channel.makeConnection(transport)
+        except Exception:  # noqa: BLE001 - out of here, it would end all accepting
+            self._log.failure("a connection to the control socket came to nothing")
+            connection.close()

@@ -68,7 +68,8 @@ class Methods:
         self._coordinator = coordinator
         self._apps = apps
         self._reload = reload
-        self._leaving: set[Registration] = set()
+        self._leaving: dict[Registration, tuple[Caller, Deferred[dict[str, Any]]]] = {}
+        self._is_leave_planned = False
         self._methods: Mapping[str, Callable[[Caller, Params], Any]] = {
             "register": self._register,
             "unregister": self._unregister,
@@ -117,16 +118,28 @@ class Methods:
             raise CallError(
                 NOT_REGISTERED, f"{name} is unregistered already, as soon as the window ends"
             )
-        self._leaving.add(registration)
+        left: Deferred[dict[str, Any]] = Deferred()
+        self._leaving[registration] = caller, left
+        if not self._is_leave_planned:
+            # One change for all: those whose connections end meanwhile leave nothing behind.
+            self._is_leave_planned = True
+            self._coordinator.between_windows(self._leave)
+        return left
 
-        def unregister() -> dict[str, Any]:
-            self._leaving.remove(registration)
-            # It may have gone away since.
-            if caller.registrations.pop(name, None) is not None:
-                self._apps.unregister(registration)
-            return {}
+    def _leave(self) -> None:
+        self._is_leave_planned = False
+        leaving, self._leaving = self._leaving, {}
+        for registration, (caller, left) in leaving.items():
+            del caller.registrations[registration.name]
+            self._apps.unregister(registration)
+            left.callback({})
 
-        return self._between_windows(unregister)
+    def forget(self, registration: Registration) -> None:
+        """Forget that an app wants to leave: its connection has ended.
+
+        :param registration: what it had registered.
+        """
+        self._leaving.pop(registration, None)
 
     def _status(self, caller: Caller, params: Params) -> dict[str, Any]:
         _refuse_others(params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -13,6 +14,7 @@ from xohook.answers import Outcome
 from xohook.disk import Disk
 from xohook.errors import ParticipantError, RecordError
 from xohook.participants import Participant
+from xohook.participants.app import App
 from xohook.record import Entry
 from xohook.steps import ParticipantRun, WindowTerms
 from xohook.unthawed import UnthawedSet
@@ -149,8 +151,14 @@ class FreezeSequence:
         :param outcome: how the window ends; if a thaw fails, the next ones get ``failed`` instead.
         :return: a line for each participant that was not thawed as it should have been.
         """
+        # The timeouts that apps wish for count once, for all these apps together: whoever may
+        # register could otherwise hold up those of lower order as often as there are orders.
+        wished = [run for run in self.runs if _is_thaw_wished(run)]
+        left = max((run.participant.thaw_timeout for run in wished), default=0.0)
         for group in groups(self.runs, reverse=True):
-            await _thaw_side_by_side(group, self.window, outcome)
+            begun = {run for run in group if run in wished and run.may_hold}
+            await _thaw_side_by_side(group, self.window, outcome, left)
+            left = max(0.0, left - max((run.seconds for run in begun), default=0.0))
             if Outcome(outcome).is_good and any(run.thaw_problem for run in group):
                 outcome = Outcome.FAILED.value
             if not self._has_filesystem_frozen:
@@ -184,14 +192,26 @@ async def _side_by_side(
         raise NotFrozenError(f"{run.name}: {run.freeze_problem}" for run in failed) from None
 
 
-async def _thaw_side_by_side(runs: Sequence[ParticipantRun], window: str, outcome: str) -> None:
+def _is_thaw_wished(run: ParticipantRun) -> bool:
+    return isinstance(run.participant, App) and run.participant.is_thaw_wished
+
+
+async def _thaw_side_by_side(
+    runs: Sequence[ParticipantRun], window: str, outcome: str, left: float
+) -> None:
     """Thaw several participants at once; an internal error in one does not stop the others.
 
     :param runs: their runs.
     :param window: the window's id.
     :param outcome: how the window ends.
+    :param left: seconds that are left for apps that thaw in a time of their own choice.
     """
-    thaws = [Deferred.fromCoroutine(run.thaw(window, outcome)) for run in runs]
+    thaws = [
+        Deferred.fromCoroutine(
+            run.thaw(window, outcome, left if _is_thaw_wished(run) else math.inf)
+        )
+        for run in runs
+    ]
     results: list[tuple[bool, Any]] = await DeferredList(thaws, consumeErrors=True)
     for run, (is_done, fault) in zip(runs, results, strict=True):
         if not is_done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -136,11 +137,12 @@ class ParticipantRun:
         if not self.freeze_problem:
             self._log_done(operation, "frozen")
 
-    async def thaw(self, window: str, outcome: str) -> None:
+    async def thaw(self, window: str, outcome: str, most: float = math.inf) -> None:
         """Thaw the participant, if there is anything to thaw; a failure is kept and logged.
 
         :param window: the window's id.
         :param outcome: how the window ends.
+        :param most: seconds that the thaw may take if its participant would have more.
         """
         if not self.may_hold:
             if self.phase == "frozen":
@@ -150,7 +152,7 @@ class ParticipantRun:
         # A process that runs on even so stays in the record.
         await self.participant.when_quiet()
         self._enter("thawing")
-        timeout = self.participant.thaw_timeout
+        timeout = min(self.participant.thaw_timeout, most)
         operation = Operation(window, timeout, outcome, self._persist_if_possible)
         self.thaw_problem = await self._perform(partial(self.participant.thaw, operation), timeout)
         if self.lapse and not self.thaw_problem and Outcome(outcome).is_good:

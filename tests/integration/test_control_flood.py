@@ -155,3 +155,45 @@ class PassingTests(ControlTestCase):
                 threading.Thread(target=slow.close, daemon=True).start()
                 self.assertEqual(self.connect(agent).call("status")["state"], "idle")
                 self.assertTrue(passing.ended())
+
+    def test_many(self) -> None:
+        """However many are passed, over many connections, the agent keeps none, and no thread."""
+        agent = self.agent()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            before = self.counts(agent)
+            for _ in range(20):
+                self.pass_slow(agent, server.getsockname())
+
+            def is_clean() -> bool:
+                # A connection of this test's own may still have counted before.
+                return all(now <= old for now, old in zip(self.counts(agent), before, strict=True))
+
+            eventually(is_clean, "all are closed")
+            self.assert_well(agent)
+
+    def counts(self, agent: Agent) -> tuple[int, int]:
+        """Count the agent's open files and its threads (proc(5))."""
+        process = Path(f"/proc/{agent.pid}")
+        return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+    def pass_slow(self, agent: Agent, address: tuple[str, int]) -> None:
+        """Pass files whose last close waits an hour, in two messages, so that it is the agent's.
+
+        A process that exits closes its own without waiting.
+        """
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                passing = socket.socket(socket.AF_UNIX)
+                passing.connect(str(agent.control))
+                slow = [socket.create_connection(address) for _ in range(4)]
+                for each in slow:
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+                    each.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        while each.send(b"x" * 65536):
+                            pass
+                for each in slow:
+                    socket.send_fds(passing, [b"x"], [each.fileno()])
+            os._exit(0)
+        os.waitpid(child, 0)

@@ -55,6 +55,9 @@ class App:
     :param clock: the clock of the time until which it holds.
     :param name: the name that it registered.
     :param remote: its end of the connection.
+
+    ``is_thaw_wished`` says whether its ``thaw_timeout`` is its own wish or the default, and not the
+    configuration's.
     """
 
     freezes_filesystem = False
@@ -66,6 +69,7 @@ class App:
         self.order = ORDER
         self.freeze_timeout = self.thaw_timeout = TIMEOUT
         self.abort = True
+        self.is_thaw_wished = False
         self.holds = True
         self._clock = clock
         self._called = name
