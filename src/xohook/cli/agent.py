@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from xohook import __version__, config
+from xohook.client.transport import refuse_stranger
 from xohook.errors import CallError, XohookError
 from xohook.text import printable
 from xohook.wire import LONGEST_OUT, Request, encode
@@ -94,6 +95,7 @@ class Connection:
         self._socket.settimeout(PATIENCE)
         try:
             self._socket.connect(os.fspath(path))
+            refuse_stranger(self._socket, os.fspath(path))
         except OSError as error:
             self._socket.close()
             raise UnreachableError(_explain(path, error)) from error
