@@ -64,6 +64,8 @@ def open_directory(
 def read(path: Path, uid: int) -> tuple[bytes, os.stat_result]:
     """Read a file that nobody but root and one user can change.
 
+    Root reads for another user only what belongs to that user.
+
     :param path: the file.
     :param uid: the user.
     :return: its content, and what it was when it was read.
@@ -157,6 +159,12 @@ def fault(
 
 def _refuse_file(path: Path, found: os.stat_result, uid: int) -> None:
     wrong = fault(path, found, uid)
+    if wrong is None and os.geteuid() == 0 and found.st_uid != uid:
+        # Root can read what that user cannot, and may have been led there by a link.
+        wrong = (
+            f"{path} belongs to user {found.st_uid}, and the agent is user {uid}",
+            f"chown {uid} {shlex.quote(str(path))}",
+        )
     if wrong is not None:
         problem, command = wrong
         raise StartError(
