@@ -104,6 +104,30 @@ def read_given(path: Path) -> tuple[bytes, os.stat_result]:
         os.close(seen)
 
 
+def read_regular(path: Path) -> bytes:
+    """Read a regular file, whoever can change it.
+
+    :param path: the file.
+    :return: its content.
+    :raises OSError: it is not there, cannot be read, is no regular file, or longer than
+        :data:`LONGEST`.
+    """
+    seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        kind = stat.S_IFMT(os.fstat(seen).st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            words = f"it is {_KINDS.get(kind, 'something else')}, and not a regular file"
+            raise OSError(errno.EINVAL, words, str(path))
+        with os.fdopen(_reopen(seen, path, os.O_NONBLOCK), "rb") as file:
+            data = file.read(LONGEST + 1)
+    finally:
+        os.close(seen)
+    if len(data) > LONGEST:
+        words = f"it is longer than {LONGEST // 1024 // 1024} MiB"
+        raise OSError(errno.EFBIG, words, str(path))
+    return data
+
+
 def look_at(path: Path, uid: int) -> os.stat_result:
     """Judge the way to something, and not the thing itself.
 
