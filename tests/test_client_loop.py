@@ -100,6 +100,14 @@ class AttemptTests(LoopTestCase):
         self.assertEqual(json.loads(line)["params"], {"name": "orders", "order": 7})
         self.assertEqual(self.loop.problem, "the agent has not answered yet")
 
+    def test_longest_hold(self) -> None:
+        """It thaws after 4,300 s at the latest, whatever the agent says."""
+        self.loop.start(self.now)
+        self.connect()
+        self.receive(REGISTERED)
+        self.receive(request("freeze", window="a", timeout=30, hold=1_000_000))
+        self.assertEqual(self.loop.deadline, self.now + 4300)
+
     def test_connects_once(self) -> None:
         """While a connection is being opened it opens no other."""
         self.loop.start(self.now)

@@ -131,7 +131,7 @@ class FileTests(JudgedTestCase):
             self.assertIn(f"'chmod go-w {self.file}'", text)
 
     def test_anothers(self) -> None:
-        """A file of another user's is refused, root's is taken."""
+        """A file of another user's is refused, root's is taken, but not by root for that user."""
         needs.root()
         os.chown(self.file, OTHER, OTHER)
         text = self.refused()
@@ -140,6 +140,11 @@ class FileTests(JudgedTestCase):
         for each in (self.directory, self.directory.parent, self.top):
             os.chown(each, OTHER, OTHER)
         os.chown(self.file, 0, 0)
+        with self.assertRaisesRegex(
+            StartError, f"belongs to user 0, and the agent is user {OTHER}"
+        ):
+            judged.read(self.file, OTHER)
+        self.patch(os, "geteuid", lambda: OTHER)
         self.assertEqual(judged.read(self.file, OTHER)[0], b"content")
 
     def test_no_file(self) -> None:

@@ -12,6 +12,7 @@ import attrs
 from xohook import places
 from xohook.errors import ConfigurationError, Mistake
 from xohook.ini import Section, parse
+from xohook.judged import read_regular
 from xohook.sections import (
     AGENT_SECTION,
     about_option,
@@ -166,7 +167,7 @@ def _read(path: Path) -> _Files:
     for file in (path, *drop_ins):
         names.append(str(file))
         try:
-            data = file.read_bytes()
+            data = read_regular(file)
         except OSError as error:
             other = "name another with -c FILE" if file == path else "move it away"
             mistakes.append(_unreadable(file, error, f"let the agent's user read it, or {other}"))

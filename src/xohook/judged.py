@@ -64,6 +64,8 @@ def open_directory(
 def read(path: Path, uid: int) -> tuple[bytes, os.stat_result]:
     """Read a file that nobody but root and one user can change.
 
+    Root reads for another user only what belongs to that user.
+
     :param path: the file.
     :param uid: the user.
     :return: its content, and what it was when it was read.
@@ -100,6 +102,30 @@ def read_given(path: Path) -> tuple[bytes, os.stat_result]:
         return _content(seen, path), found
     finally:
         os.close(seen)
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a regular file, whoever can change it.
+
+    :param path: the file.
+    :return: its content.
+    :raises OSError: it is not there, cannot be read, is no regular file, or longer than
+        :data:`LONGEST`.
+    """
+    seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        kind = stat.S_IFMT(os.fstat(seen).st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            words = f"it is {_KINDS.get(kind, 'something else')}, and not a regular file"
+            raise OSError(errno.EINVAL, words, str(path))
+        with os.fdopen(_reopen(seen, path, os.O_NONBLOCK), "rb") as file:
+            data = file.read(LONGEST + 1)
+    finally:
+        os.close(seen)
+    if len(data) > LONGEST:
+        words = f"it is longer than {LONGEST // 1024 // 1024} MiB"
+        raise OSError(errno.EFBIG, words, str(path))
+    return data
 
 
 def look_at(path: Path, uid: int) -> os.stat_result:
@@ -157,6 +183,12 @@ def fault(
 
 def _refuse_file(path: Path, found: os.stat_result, uid: int) -> None:
     wrong = fault(path, found, uid)
+    if wrong is None and os.geteuid() == 0 and found.st_uid != uid:
+        # Root can read what that user cannot, and may have been led there by a link.
+        wrong = (
+            f"{path} belongs to user {found.st_uid}, and the agent is user {uid}",
+            f"chown {uid} {shlex.quote(str(path))}",
+        )
     if wrong is not None:
         problem, command = wrong
         raise StartError(

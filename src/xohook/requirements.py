@@ -9,9 +9,9 @@ from pathlib import Path
 
 import attrs
 
-from xohook import mounts
+from xohook import judged, mounts
 from xohook.durations import format_duration
-from xohook.errors import ParticipantError
+from xohook.errors import ParticipantError, StartError
 from xohook.findings import Finding, error, ok, warning
 from xohook.frozen import frozen_by
 from xohook.participants.programs import PATH
@@ -40,6 +40,7 @@ class _Place:
     directory: Path
     account: Account | None
     environment: Mapping[str, str]
+    judge_writers: bool
 
     @property
     def user(self) -> str:
@@ -54,21 +55,24 @@ class _HungError(Exception):
     """A path is not looked up in time."""
 
 
-def of_programs(participant: ParticipantSettings) -> Iterator[Finding]:
+def of_programs(
+    participant: ParticipantSettings, *, judge_writers: bool = False
+) -> Iterator[Finding]:
     """Look for what a participant needs to run.
 
     :param participant: the participant.
+    :param judge_writers: whether to warn of a program that other users can change.
     :return: a finding for each of its programs, and one for a directory that is of no use; none
         for a filesystem, which needs no program.
     """
     try:
         if isinstance(participant, CommandSettings):
             programs = (("freeze", participant.freeze), ("thaw", participant.thaw))
-            yield from _look_for(participant, *programs)
+            yield from _look_for(participant, judge_writers, *programs)
         elif isinstance(participant, SessionSettings):
-            yield from _look_for(participant, ("command", participant.command))
+            yield from _look_for(participant, judge_writers, ("command", participant.command))
         elif isinstance(participant, ScriptsSettings):
-            yield from _examine_scripts(participant)
+            yield from _examine_scripts(participant, judge_writers)
     except _HungError as hung:
         yield error(
             f"[{participant.name}] {hung}: its disk does not answer within "
@@ -112,13 +116,16 @@ def of_mounts(participant: FilesystemSettings) -> Iterator[Finding]:
 
 
 def _look_for(
-    participant: CommandSettings | SessionSettings, *programs: tuple[str, tuple[str, ...] | None]
+    participant: CommandSettings | SessionSettings,
+    judge_writers: bool,
+    *programs: tuple[str, tuple[str, ...] | None],
 ) -> Iterator[Finding]:
     place = _Place(
         participant.name,
         participant.directory or Path("/"),
         participant.account,
         participant.environment,
+        judge_writers,
     )
     if not _passes(place.account, "-d", place.directory):
         yield _closed(place)
@@ -128,9 +135,13 @@ def _look_for(
             yield _judge(f"[{place.name}] {option}", words[0], place)
 
 
-def _examine_scripts(participant: ScriptsSettings) -> Iterator[Finding]:
+def _examine_scripts(participant: ScriptsSettings, judge_writers: bool) -> Iterator[Finding]:
     place = _Place(
-        participant.name, participant.directory, participant.account, participant.environment
+        participant.name,
+        participant.directory,
+        participant.account,
+        participant.environment,
+        judge_writers,
     )
     if not _passes(place.account, "-d", place.directory):
         yield _closed(place)
@@ -160,6 +171,8 @@ def _judge(what: str, program: str, place: _Place) -> Finding:
     candidates = _candidates(program, place)
     for candidate in candidates:
         if _passes(place.account, "-f", candidate):
+            if place.judge_writers:
+                return _judge_writers(what, candidate, place)
             return ok(f"{what}: {candidate}")
     present = [candidate for candidate in candidates if os.access(candidate, os.F_OK)]
     if present:
@@ -172,6 +185,22 @@ def _judge(what: str, program: str, place: _Place) -> Finding:
         f"{what}: {program} is not found{where}; install it, write its whole path, or set PATH "
         "in environment"
     )
+
+
+def _judge_writers(what: str, program: Path, place: _Place) -> Finding:
+    """Judge who can change a program, or exchange it, besides root and the user who runs it."""
+    uid = place.account.uid if place.account else os.geteuid()
+    try:
+        found = judged.look_at(program, uid)
+        wrong = judged.fault(program, found, uid, private_group=True)
+    except StartError as refused:
+        return warning(f"{what}: {refused}")
+    except OSError as gone:
+        return error(f"{what}: {program}: {gone.strerror}")
+    if wrong is None:
+        return ok(f"{what}: {program}")
+    problem, command = wrong
+    return warning(f"{what}: {problem}: run '{command}' as root, or name another program")
 
 
 def _candidates(program: str, place: _Place) -> list[Path]:

@@ -21,6 +21,9 @@ from xohook.pids import start_time
 class RegisterTestCase(AskedTestCase):
     """A ``xohook register`` that ends with the test."""
 
+    launcher: tuple[str, ...] = ()
+    """What it is run by."""
+
     def setUp(self) -> None:
         super().setUp()
         self.messages = self.programs.directory / "said"
@@ -31,7 +34,10 @@ class RegisterTestCase(AskedTestCase):
         """Start it; what it says goes to :attr:`said`."""
         with self.messages.open("ab") as said:
             process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, "register", "--name", name, *arguments],
+                [
+                    *(*self.launcher, sys.executable, "-c", COMMAND),
+                    *("register", "--name", name, *arguments),
+                ],
                 env=self.environment | variables,
                 stdin=subprocess.DEVNULL,
                 stdout=said,

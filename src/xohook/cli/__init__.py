@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 # A filesystem may be frozen, and whoever writes a .pyc to it hangs.
 sys.dont_write_bytecode = True
@@ -22,10 +25,24 @@ _SUBCOMMANDS = {
     "register": "Let two programs be an app that takes part.",
 }
 
+# Why a file takes no more (write(2)).
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_SUBCOMMANDS)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _FULL or error.filename is not None:
+                raise
+            # What is left in the buffer would be written at the end, and fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"standard output cannot be written: {error.strerror}", err=True)
+            raise SystemExit(1) from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _SUBCOMMANDS:

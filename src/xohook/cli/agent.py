@@ -16,7 +16,9 @@ import click
 from click.core import ParameterSource
 
 from xohook import __version__, config
+from xohook.client.transport import refuse_stranger
 from xohook.errors import CallError, XohookError
+from xohook.judged import read_regular
 from xohook.text import printable
 from xohook.wire import LONGEST_OUT, Request, encode
 
@@ -70,7 +72,7 @@ def locate(context: click.Context, file: Path) -> Path:
 
 def _see(file: Path) -> None:
     try:
-        file.read_bytes()
+        read_regular(file)
     except OSError as error:
         raise UnreachableError(
             f"{file}: cannot be read: {error.strerror}; name the agent's configuration with -c, or "
@@ -94,6 +96,7 @@ class Connection:
         self._socket.settimeout(PATIENCE)
         try:
             self._socket.connect(os.fspath(path))
+            refuse_stranger(self._socket, os.fspath(path))
         except OSError as error:
             self._socket.close()
             raise UnreachableError(_explain(path, error)) from error

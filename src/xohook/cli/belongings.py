@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +30,7 @@ def directories(settings: Settings) -> Iterator[Finding]:
     """
     yield _directory("state_directory", settings.state_directory)
     yield _directory("runtime_directory", settings.runtime_directory)
+    yield from _shared_control(settings)
     try:
         refuse_frozen("runtime_directory", settings.runtime_directory, settings.participants)
     except StartError as refused:
@@ -39,6 +42,19 @@ def directories(settings: Settings) -> Iterator[Finding]:
             f"runtime_directory = {settings.runtime_directory}: on {mount.kind} ({mount.point}), "
             "which a freeze may reach; name a directory on tmpfs, below /run for instance"
         )
+
+
+def _shared_control(settings: Settings) -> Iterator[Finding]:
+    if settings.control is None:
+        return
+    directory = settings.control.parent
+    with suppress(OSError):
+        if directory.stat().st_mode & stat.S_ISVTX:
+            yield warning(
+                f"control = {settings.control}: {directory} is sticky, so that any user can take "
+                "the socket's name while the agent is down; name a path in a directory of the "
+                "agent's user"
+            )
 
 
 def authentication(settings: Settings) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
     yield from _encodable(mistakes.scripts(settings.participants))
     recipes = config.named_recipes(settings.path)
     for participant in settings.participants:
-        found = list(_encodable(requirements.of_programs(participant)))
+        found = list(_encodable(requirements.of_programs(participant, judge_writers=True)))
         yield from found
         if participant.name in recipes and all(finding.level == "ok" for finding in found):
             yield from _encodable(trials.examine(participant, recipes[participant.name]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from asyncio.subprocess import Process
@@ -14,11 +15,17 @@ from xohook.durations import format_duration
 from xohook.errors import XohookError
 from xohook.guards.launch import EXIT_CANNOT_RUN
 from xohook.participants import Operation
-from xohook.participants.programs import Surroundings
+from xohook.participants.programs import Surroundings, still_runs
+from xohook.pids import group_lives, unkillable
 from xohook.process import GIVE_UP_AFTER, KILL_AFTER, OUTPUT_KEPT, Ended
 
 # Seconds between two looks at a group that was told to end.
 _GLANCE = 0.05
+
+# Seconds between two looks at one that cannot be ended: each look reads all of /proc.
+_LOOK = 0.5
+
+_log = logging.getLogger("xohook.register")
 
 
 class ProgramError(XohookError):
@@ -47,13 +54,17 @@ class Pair:
         self._thaw = thaw
         self._thaw_timeout = thaw_timeout
         self._surroundings = Surroundings(None, None, variables)
+        self._told_to_end: set[int] = set()
+        self._owed: asyncio.Task[None] | None = None
 
     async def freeze(self, freeze: Freeze) -> None:
         """Run the program that freezes; once cancelled, end it.
 
         :param freeze: what is asked for.
-        :raises ProgramError: where it cannot be run, or ends badly, or not in time.
+        :raises ProgramError: where it cannot be run, or ends badly, or not in time, or where an
+            earlier thaw is still owed.
         """
+        self._refuse_beside()
         await self._run(
             self._freeze, "freeze", Operation(freeze.window, freeze.timeout, "", _nothing)
         )
@@ -61,9 +72,49 @@ class Pair:
     async def thaw(self, thaw: Thaw) -> None:
         """Run the program that thaws, for as long as it takes: ended halfway, it thaws nothing.
 
+        It does not run beside a freeze that cannot be ended, because the freeze may act after it.
+        It is owed then, and runs once when that freeze has ended.
+
         :param thaw: what is asked for.
-        :raises ProgramError: as with :meth:`freeze`.
+        :raises ProgramError: where it cannot be run now, or ends badly.
         """
+        if self._owed is None and self._not_ended():
+            self._owed = asyncio.ensure_future(self._thaw_later(thaw))
+        self._refuse_beside()
+        await self._run_thaw(thaw)
+
+    async def settle(self) -> None:
+        """Wait until no thaw is owed."""
+        if self._owed is not None:
+            await self._owed
+
+    async def _thaw_later(self, thaw: Thaw) -> None:
+        try:
+            while self._not_ended():
+                await asyncio.sleep(_LOOK)
+            await self._run_thaw(thaw)
+            _log.warning("window %s: thawed now", thaw.window)
+        except ProgramError as error:
+            _log.error("window %s: NOT THAWED: %s", thaw.window, error)
+        finally:
+            self._owed = None
+
+    def _refuse_beside(self) -> None:
+        if problem := self._not_ended():
+            raise ProgramError(problem)
+        if self._owed is not None:
+            raise ProgramError("the thaw of an earlier window has yet to end; wait for its end")
+
+    def _not_ended(self) -> str:
+        """Look for a program that was told to end and runs on; return what to do about it."""
+        for group in tuple(self._told_to_end):
+            process = unkillable(group)
+            if process is not None:
+                return still_runs(process["pid"])
+            self._told_to_end.discard(group)
+        return ""
+
+    async def _run_thaw(self, thaw: Thaw) -> None:
         operation = Operation(thaw.window, self._thaw_timeout, thaw.outcome, _nothing)
         await self._run(self._thaw, "thaw", operation)
 
@@ -73,7 +124,7 @@ class Pair:
         if arguments is not None:
             environment = self._surroundings.environment(name, operation)
             timeout = operation.timeout if name == "freeze" else None
-            ended = await _run(arguments, environment, timeout)
+            ended = await _run(arguments, environment, timeout, self._told_to_end)
             if not ended.is_good:
                 raise ProgramError(ended.describe())
 
@@ -83,9 +134,15 @@ def _nothing(process: Mapping[str, object]) -> None:
 
 
 async def _run(
-    arguments: tuple[str, ...], environment: Mapping[str, str], timeout: float | None
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    timeout: float | None,
+    told_to_end: set[int],
 ) -> Ended:
-    """Run a program to its end; past its time, or cancelled, its whole group ends."""
+    """Run a program to its end; past its time, or cancelled, its whole group ends.
+
+    A group that was told to end is added to the set.
+    """
     # Not asyncio's own pipe, whose end it may wait for: a process left behind may hold it for ever.
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -93,8 +150,8 @@ async def _run(
     loop = asyncio.get_running_loop()
     loop.add_reader(reading, _read, reading, output)
     try:
-        process = await _start(arguments, environment, writing)
-        status = await _wait(process, timeout)
+        process = await _start(arguments, environment, writing, told_to_end)
+        status = await _wait(process, timeout, told_to_end)
         _read(reading, output)
     except OSError as error:
         reason = f"{arguments[0]}: {error.strerror}"
@@ -117,7 +174,10 @@ def _read(reading: int, output: bytearray) -> None:
 
 
 async def _start(
-    arguments: tuple[str, ...], environment: Mapping[str, str], output: int
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    output: int,
+    told_to_end: set[int],
 ) -> Process:
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
@@ -134,40 +194,37 @@ async def _start(
     except asyncio.CancelledError:
         # Left to itself, asyncio would end the program and not its group.
         with suppress(OSError):
-            await _end(await starting)
+            await _end(await starting, told_to_end)
         raise
 
 
-async def _wait(process: Process, timeout: float | None) -> int:
+async def _wait(process: Process, timeout: float | None, told_to_end: set[int]) -> int:
     try:
         return await asyncio.wait_for(process.wait(), timeout)
     except asyncio.TimeoutError:
-        await _end(process)
+        await _end(process, told_to_end)
         raise ProgramError(f"not done within {format_duration(timeout or 0)}") from None
     except asyncio.CancelledError:
-        await _end(process)
+        await _end(process, told_to_end)
         raise
 
 
-async def _end(process: Process) -> None:
+async def _end(process: Process, told_to_end: set[int]) -> None:
     """End the whole group: SIGTERM, then SIGKILL; one that survives that is left to itself."""
+    told_to_end.add(process.pid)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + KILL_AFTER
-    signalled = _signal_group(process, signal.SIGTERM)
-    while signalled and loop.time() < deadline:
+    _signal_group(process, signal.SIGTERM)
+    while group_lives(process.pid) and loop.time() < deadline:
         await asyncio.sleep(_GLANCE)
-        signalled = _signal_group(process, 0)
-    if signalled:
+    if group_lives(process.pid):
         _signal_group(process, signal.SIGKILL)
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(process.wait(), GIVE_UP_AFTER)
 
 
-def _signal_group(process: Process, number: int) -> bool:
-    """Signal all that the program has become (setsid(2)); tell whether there is anything left."""
-    try:
+def _signal_group(process: Process, number: int) -> None:
+    """Signal all that the program has become (setsid(2)), as far as that is permitted."""
+    # Nobody is left, or what is left is another user's (sudo) and may not be signalled.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-    except OSError:
-        # What has become another user's (sudo) may not be signalled.
-        return False
-    return True

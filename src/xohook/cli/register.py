@@ -96,7 +96,8 @@ def command(
     XOHOOK_PHASE, XOHOOK_WINDOW, XOHOOK_TIMEOUT (in seconds) and, when thawing, XOHOOK_OUTCOME in
     its environment. A freeze that ends with another status than 0 has failed, and its last line of
     output says why. Whatever ends the hold, and be it this command's own end, the thaw is run, but
-    not after a SIGKILL of this command.
+    not after a SIGKILL of this command. A freeze that runs as another user (sudo) may be impossible
+    to end; the thaw runs after it.
     """
     if freeze is None and thaw is None:
         raise click.UsageError("give --freeze or --thaw, or both")
@@ -121,7 +122,7 @@ def command(
         click.echo(str(error), err=True)
         raise SystemExit(1) from error
     _tell_on_standard_error()
-    asyncio.run(_stay(registration))
+    asyncio.run(_stay(registration, pair))
 
 
 def _look_for(program: str, path: str) -> None:
@@ -147,7 +148,7 @@ def _tell_on_standard_error() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[teller])
 
 
-async def _stay(registration: AsyncRegistration) -> None:
+async def _stay(registration: AsyncRegistration, pair: Pair) -> None:
     """Be registered until a signal comes; then thaw, if anything is frozen."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -159,6 +160,7 @@ async def _stay(registration: AsyncRegistration) -> None:
         ready = asyncio.ensure_future(_say_ready(registration))
         await ended.wait()
         ready.cancel()
+    await pair.settle()
 
 
 async def _say_ready(registration: AsyncRegistration) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from xohook.client.messages import (
     LONGEST,
+    LONGEST_HOLD,
     ProtocolError,
     one_line,
     parse,
@@ -294,7 +295,8 @@ class Conversation:
         if method == "thaw":
             self._handle_thaw(identity, Thaw(window, text_param(params, "outcome")))
         else:
-            timeout, hold = seconds_param(params, "timeout"), seconds_param(params, "hold")
+            timeout = seconds_param(params, "timeout")
+            hold = min(seconds_param(params, "hold"), LONGEST_HOLD)
             self._handle_freeze(_Window(identity, Freeze(window, timeout, hold), now + hold))
 
     def _handle_freeze(self, window: _Window) -> None:

@@ -17,6 +17,11 @@ LONGEST_TEXT = 500
 LONGEST_TIME = 1_000_000.0
 """Seconds that a ``timeout`` or a ``hold`` may have: poll(2) counts milliseconds in an ``int``."""
 
+LONGEST_HOLD = 4300.0
+"""Seconds, at most, that a client stays frozen, whatever ``hold`` the agent names. An agent names
+at most 4,200.5: the longest ``freeze_budget``, the longest ``hold_limit`` and half a second
+(docs/configuration.rst)."""
+
 
 class ProtocolError(Exception):
     """The agent sent something that is not allowed. The text says what; close the connection."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
+import struct
 import time
+from pathlib import Path
 from weakref import WeakSet
 
 from xohook.client.loop import RegistrationLoop
@@ -30,12 +33,37 @@ def _close_all() -> None:
 os.register_at_fork(after_in_child=_close_all)
 
 
+def refuse_stranger(connection: socket.socket, path: str) -> None:
+    """Refuse an agent that may be any local user's (docs/protocol.rst, Connecting).
+
+    The agent may be root's or this user's own. It may also be that of the user who owns the
+    socket's directory, unless everybody may write to that directory, as to ``/tmp``.
+
+    :param connection: a connected socket.
+    :param path: the path that it is connected to.
+    :raises OSError: where another user listens.
+    """
+    size = struct.calcsize("3i")
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, uid, _ = struct.unpack("3i", peer)
+    if uid in (0, os.geteuid()):
+        return
+    directory = Path(path).parent.stat()
+    if uid == directory.st_uid and not directory.st_mode & (stat.S_IWOTH | stat.S_ISVTX):
+        return
+    raise OSError(
+        f"user {uid} listens there, who is neither root nor user {os.geteuid()} nor the owner of a"
+        " directory that only its owner can write to: end that process, and set the agent's option"
+        " control to a path in a directory of its user"
+    )
+
+
 class Transport:
     """A connection to the agent that never blocks. It moves bytes from and to the loop.
 
     :param path: the agent's socket.
     :param loop: what reads and writes.
-    :raises OSError: where it cannot connect.
+    :raises OSError: where it cannot connect, or another user's program listens.
     """
 
     def __init__(self, path: str, loop: RegistrationLoop) -> None:
@@ -45,6 +73,7 @@ class Transport:
         try:
             self.socket.setblocking(False)
             self.socket.connect(path)
+            refuse_stranger(self.socket, path)
         except BaseException:
             self.socket.close()
             raise

@@ -25,7 +25,7 @@ from xohook.client.conversation import Freeze, Registered, Thaw
 from xohook.client.loop import Action, Connect, Disconnect, RegistrationLoop
 from xohook.client.messages import describe_error
 from xohook.client.registration import RegistrationBase, reject_unawaited
-from xohook.client.transport import close_in_children
+from xohook.client.transport import close_in_children, refuse_stranger
 
 LONGEST_DELAY = 1.0
 """Seconds, at most, between two checks of the monotonic clock while a deadline lies ahead."""
@@ -41,36 +41,50 @@ _log = Logger(namespace="xohook.txclient")
 class _Transport(protocol.Protocol):
     """A connection to the agent. It passes bytes to the loop.
 
+    :param path: the agent's socket.
     :param loop: what reads and writes.
     :param proceed: carries out what is due.
     """
 
     transport: Any
 
-    def __init__(self, loop: RegistrationLoop, proceed: Callable[[], None]) -> None:
+    refused: OSError | None = None
+    """Why nothing is read and written: another user's program listens."""
+
+    def __init__(self, path: str, loop: RegistrationLoop, proceed: Callable[[], None]) -> None:
+        self._path = path
         self._loop = loop
         self._proceed = proceed
 
     def connectionMade(self) -> None:
         """Register."""
-        close_in_children(self.transport.getHandle())
-        self._loop.connected()
+        connection = self.transport.getHandle()
+        close_in_children(connection)
+        try:
+            refuse_stranger(connection, self._path)
+        except OSError as error:
+            self.refused = error
+            self.transport.abortConnection()
+        else:
+            self._loop.connected()
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what has arrived.
 
         :param data: the bytes.
         """
-        self._loop.receive(data, time.monotonic())
-        self._proceed()
+        if self.refused is None:
+            self._loop.receive(data, time.monotonic())
+            self._proceed()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Pass on that the connection has ended.
 
         :param reason: why.
         """
-        self._loop.lost("the agent has closed the connection")
-        self._proceed()
+        if self.refused is None:
+            self._loop.lost("the agent has closed the connection")
+            self._proceed()
 
 
 class Registration(RegistrationBase[object], Service):
@@ -217,13 +231,16 @@ class Registration(RegistrationBase[object], Service):
                 self._overdue.cancel()
 
     def _connect(self) -> None:
-        factory = Factory.forProtocol(lambda: _Transport(self._loop, self._proceed))
+        factory = Factory.forProtocol(lambda: _Transport(self._control, self._loop, self._proceed))
         factory.noisy = False
         connecting = UNIXClientEndpoint(self._reactor, self._control).connect(factory)
         self._connecting = connecting.addCallbacks(self._connected, self._connect_failed)
 
     def _connected(self, transport: _Transport) -> None:
-        self._transport = transport
+        if transport.refused is None:
+            self._transport = transport
+        else:
+            self._loop.connect_failed(transport.refused, time.monotonic())
         self._proceed()
 
     def _connect_failed(self, failure: Failure) -> None:

@@ -108,6 +108,18 @@ class Surroundings:
         return environment
 
 
+def still_runs(pid: int) -> str:
+    """Say that a program was told to end and runs on, because it may not be signalled.
+
+    :param pid: the process.
+    :return: what is wrong and what to do.
+    """
+    return (
+        f"its earlier program (process {pid}) runs on as another user and cannot be"
+        f" ended; wait for its end, or end it by hand, as root: kill {pid}"
+    )
+
+
 def _earlier_login(account: Account | None) -> tuple[str, str]:
     if account is not None:
         return account.name, account.home
@@ -228,11 +240,6 @@ class Runner:
         for group in tuple(self._told_to_end):
             process = unkillable(group)
             if process is not None:
-                pid = process["pid"]
-                return NotRunError(
-                    f"its earlier program (process {pid}) runs on as another user and cannot be"
-                    f" ended; wait for its end, or end it by hand, as root: kill {pid}",
-                    process=process,
-                )
+                return NotRunError(still_runs(process["pid"]), process=process)
             self._told_to_end.discard(group)
         return None
