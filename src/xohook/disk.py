@@ -52,9 +52,10 @@ class WrittenStamp(Stamp):
         if problem != "":
             raise RecordError(f"cannot write the stamp {self.path}: {problem or _NO_ANSWER}")
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
         """Remove the stamp; if the disk is slow, the writer removes it later.
 
+        :return: whether it is gone.
         :raises RecordError: if it cannot be removed.
         """
         problem = self._do("lift")
@@ -64,6 +65,7 @@ class WrittenStamp(Stamp):
             )
         elif problem:
             raise RecordError(f"cannot remove the stamp {self.path}: {problem}")
+        return problem is not None
 
     def _do(self, word: str, *values: bytes) -> str | None:
         """Send a request to the writer; return its error, None if it does not answer in time."""
@@ -83,6 +85,8 @@ class Disk:
     :param log: the log that can be paused.
     :param ask: sends a request to the writer of the stamp, see
         :meth:`xohook.writing.DiskWriter.ask`.
+    :param has_stamp: whether a stamp may be there already.
+    :ivar has_stamp: whether a stamp may be there.
     """
 
     _log = Logger()
@@ -93,11 +97,15 @@ class Disk:
         stamp: Stamp,
         log: WaitingLog,
         ask: Callable[..., Deferred[str]],
+        *,
+        has_stamp: bool = False,
     ) -> None:
         self._reactor = reactor
         self._stamp = stamp
         self._waiting_log = log
         self._ask = ask
+        self.has_stamp = has_stamp
+        self._writes = 0
 
     def attach(self, publisher: LogPublisher) -> None:
         """Take the place of a publisher's observers, so that the log can be paused.
@@ -117,9 +125,12 @@ class Disk:
         :param at_rest: the participants that are frozen.
         :raises RecordError: if it cannot be written.
         """
+        content = self._stamp.encode(window, time, at_rest)
+        self.has_stamp = True
+        self._writes += 1
         late = self._reactor.callLater(REMOVE_WAITS, self._log_waiting)
         try:
-            problem = await self._ask("press", self._stamp.encode(window, time, at_rest))
+            problem = await self._ask("press", content)
         finally:
             if late.active():
                 late.cancel()
@@ -129,6 +140,7 @@ class Disk:
     async def remove_stamp(self) -> None:
         """Remove the stamp, and wait :data:`REMOVE_WAITS` at most; a failure is logged."""
         waiting: Deferred[None] = Deferred()
+        writes = self._writes
 
         def give_up() -> None:
             self._log_waiting()
@@ -140,6 +152,8 @@ class Disk:
             if problem:
                 path = self._stamp.path
                 self._log.error("cannot remove the stamp {path}: {why}", path=path, why=problem)
+            elif writes == self._writes:
+                self.has_stamp = False
             if late.active():
                 late.cancel()
                 waiting.callback(None)

@@ -124,7 +124,13 @@ def makeService(options: Options) -> Started:
             read_first(Task(path=options.path), os.environ),
             found.record,
             found.recovered,
-            Disk(main(), found.stamp, WaitingLog(), found.writer.ask),
+            Disk(
+                main(),
+                found.stamp,
+                WaitingLog(),
+                found.writer.ask,
+                has_stamp=found.recovered.has_stamp,
+            ),
             options.inherited,
             os.environ,
         )
