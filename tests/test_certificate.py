@@ -28,14 +28,14 @@ class EnsureTests(SynchronousTestCase):
 
     def test_made(self) -> None:
         """Where there is none a P-256 one is made, good at once even for clocks a day behind."""
-        pair = certificate.read(*certificate.ensure(self.directory, NOW), NOW)
+        pair = certificate.read(*certificate.ensure(self.directory, NOW))
         self.assertIsInstance(pair.key, ec.EllipticCurvePrivateKey)
         self.assertEqual(pair.chain[0].not_valid_before_utc, NOW - DAY)
         self.assertEqual(pair.expires, NOW + timedelta(days=824))
 
     def test_names_and_addresses(self) -> None:
         """It names the host, the loopback addresses, and those of the interfaces."""
-        [made] = certificate.read(*certificate.ensure(self.directory, NOW), NOW).chain
+        [made] = certificate.read(*certificate.ensure(self.directory, NOW)).chain
         names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         self.assertIn(gethostname(), names.get_values_for_type(x509.DNSName))
         expected = {ip_address("127.0.0.1"), ip_address("::1"), *host.addresses()}
@@ -56,14 +56,14 @@ class EnsureTests(SynchronousTestCase):
         """With 30 days left a new one is made, key and all."""
         certificate.ensure(self.directory, NOW)
         later = NOW + timedelta(days=794)
-        renewed = certificate.read(*certificate.ensure(self.directory, later), later)
+        renewed = certificate.read(*certificate.ensure(self.directory, later))
         self.assertEqual(renewed.expires, later + timedelta(days=824))
 
     def test_halves_of_two(self) -> None:
         """A key whose certificate was not written any more is replaced with a whole pair."""
         _, key_file = certificate.ensure(self.directory, NOW)
         key_file.write_bytes(make("other").key_pem())
-        self.assertTrue(certificate.read(*certificate.ensure(self.directory, NOW), NOW).chain)
+        self.assertTrue(certificate.read(*certificate.ensure(self.directory, NOW)).chain)
 
     def test_damaged(self) -> None:
         """Files that are none are replaced."""
@@ -72,7 +72,7 @@ class EnsureTests(SynchronousTestCase):
         key_file.write_bytes(b"\xff")
         certificate_file.chmod(0o600)
         key_file.chmod(0o600)
-        self.assertTrue(certificate.read(*certificate.ensure(self.directory, NOW), NOW).chain)
+        self.assertTrue(certificate.read(*certificate.ensure(self.directory, NOW)).chain)
 
     def test_no_directory(self) -> None:
         """Where nothing can be written, the error names the directory."""
@@ -93,7 +93,7 @@ class ReadTests(SynchronousTestCase):
         self.files = self.identity.write(self.directory)
 
     def refuse(self, *words: str, files: tuple[Path, Path] | None = None) -> None:
-        text = str(self.assertRaises(StartError, certificate.read, *(files or self.files), NOW))
+        text = str(self.assertRaises(StartError, certificate.read, *(files or self.files)))
         for word in words:
             self.assertIn(word, text)
 
@@ -101,20 +101,20 @@ class ReadTests(SynchronousTestCase):
         """Intermediates follow in the file's order."""
         root = make("root")
         leaf = make("leaf", issuer=root)
-        pair = certificate.read(*leaf.write(self.directory, root), NOW)
+        pair = certificate.read(*leaf.write(self.directory, root))
         self.assertEqual(pair.chain, (leaf.certificate, root.certificate))
 
     def test_chain_ends_first(self) -> None:
         """A chain ends to be good when the first of its certificates does."""
         root = make("root", days=3)
-        pair = certificate.read(*make("leaf", issuer=root).write(self.directory, root), NOW)
+        pair = certificate.read(*make("leaf", issuer=root).write(self.directory, root))
         self.assertEqual(pair.expires, NOW + 3 * DAY)
 
     def test_one_file(self) -> None:
         """Certificate and key may stand in one file."""
         both = self.directory / "both.pem"
         both.write_bytes(self.identity.key_pem() + self.identity.pem)
-        self.assertEqual(certificate.read(both, both, NOW).chain, (self.identity.certificate,))
+        self.assertEqual(certificate.read(both, both).chain, (self.identity.certificate,))
 
     def test_mismatch(self) -> None:
         """A certificate of another key is refused, both files named."""
@@ -122,9 +122,12 @@ class ReadTests(SynchronousTestCase):
         self.refuse(*map(str, self.files), "does not belong")
 
     def test_expired(self) -> None:
-        """A certificate is refused from its last moment on, with the date."""
-        self.files = make("old", now=NOW - 9 * DAY, days=9).write(self.directory)
-        self.refuse(str(self.files[0]), "expired on 2026-05-01 12:00 UTC")
+        """A certificate has expired from its last moment on; it can be read even so."""
+        files = make("old", now=NOW - 9 * DAY, days=9).write(self.directory)
+        pair = certificate.read(*files)
+        self.assertIsNone(certificate.expired(pair, files[0], NOW - timedelta(seconds=1)))
+        problem = certificate.expired(pair, files[0], NOW) or ""
+        self.assertIn(f"{files[0]}: expired on 2026-05-01 12:00 UTC", problem)
 
     def test_missing(self) -> None:
         """A file that is not there is named."""

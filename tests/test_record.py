@@ -57,6 +57,15 @@ class RecordTests(SynchronousTestCase):
         self.assertFalse(self.record.path.exists())
         self.record.write(State())
 
+    def test_kept(self) -> None:
+        """While there is a stamp an empty record says that nothing is owed."""
+        self.record.write(FULL)
+        self.record.write(State(), has_stamp=True)
+        self.assertTrue(self.record.path.exists())
+        self.assertEqual(self.read(), State())
+        self.record.write(State())
+        self.assertFalse(self.record.path.exists())
+
     def test_once(self) -> None:
         """What is written already is not written again."""
         self.record.write(FULL)

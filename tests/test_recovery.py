@@ -58,7 +58,7 @@ class RecoverTestCase(SynchronousTestCase):
 
 
 class SameBootTests(RecoverTestCase):
-    """The system has been up since: the record alone counts."""
+    """The system has been up since: the record counts, and the stamp where there is none."""
 
     def test_nothing(self) -> None:
         """With neither record nor stamp there is nothing to do."""
@@ -66,8 +66,35 @@ class SameBootTests(RecoverTestCase):
         self.assert_recovered()
 
     def test_stamp_alone(self) -> None:
-        """A stamp with no record is what is left of a window that was over: it goes."""
+        """A stamp with no record is that of a window whose record is lost: it is thawed."""
+        self.write_stamp(self.command("a", 10), self.command("b", 20))
+        self.recover()
+        self.assertEqual(
+            self.journal.read_text().splitlines(), ["b recovered w1", "a recovered w1"]
+        )
+        self.assertFalse(self.stamp.path.exists())
+        [late] = Record(self.directory).read().late_post_syncs
+        self.assertTrue(late.answered)
+
+    def test_left_over(self) -> None:
+        """A stamp beside an empty record is what is left of a window that was over: both go."""
         self.write_stamp(self.command("a", 10))
+        self.record.write(State(), has_stamp=True)
+        self.recover()
+        self.assert_recovered()
+
+    def test_left_over_and_unremovable(self) -> None:
+        """Where that stamp cannot be removed no later start thaws by it."""
+        self.write_stamp(self.command("a", 10))
+        self.record.write(State(), has_stamp=True)
+
+        class Unremovable(Stamp):
+            def remove(self) -> bool:
+                raise RecordError("cannot remove the stamp")
+
+        for _ in range(2):
+            with self.assertRaises(RecordError):
+                recover(Record(self.directory), Unremovable(self.directory))
         self.recover()
         self.assert_recovered()
 

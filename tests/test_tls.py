@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -85,11 +85,11 @@ class ServerTLSTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.first = make("first", now=NOW)
         files = self.first.write(self.directory / "first")
-        self.tls = ServerTLS(certificate.read(*files, NOW), files[0])
+        self.tls = ServerTLS(certificate.read(*files), files[0])
 
     def serve(self, files: tuple[Path, Path]) -> None:
         """Serve what is in two files."""
-        self.tls.serve(certificate.read(*files, NOW), files[0])
+        self.tls.serve(certificate.read(*files), files[0])
 
     def served(self) -> bytes | None:
         return Client(self.tls, trusting()).hear().getpeercert(binary_form=True)
@@ -106,7 +106,8 @@ class ServerTLSTests(SynchronousTestCase):
     def test_bad_load(self) -> None:
         """A load that fails says so, and what was served before still is."""
         before, expires = self.served(), self.tls.expires
-        files = make("old", now=NOW - timedelta(days=9), days=3).write(self.directory / "old")
+        files = make("other", now=NOW).write(self.directory / "other")
+        files[1].write_bytes(self.first.key_pem())
         self.assertRaises(StartError, self.serve, files)
         self.assertEqual(self.served(), before)
         self.assertEqual(self.tls.expires, expires)

@@ -112,15 +112,16 @@ def ensure(
     return certificate_file, key_file
 
 
-def read(certificate_file: Path, key_file: Path, now: datetime, uid: int | None = None) -> Pair:
+def read(certificate_file: Path, key_file: Path, uid: int | None = None) -> Pair:
     """Read a certificate with its key, and judge whether it can be served.
+
+    An expired one can: XO does not verify certificates, and no hook at all would be worse.
 
     :param certificate_file: PEM, the server's own certificate first, intermediates after it.
     :param key_file: PEM, not encrypted; it may be the same file.
-    :param now: the time, with its zone.
     :param uid: the agent's user where the files are the agent's own; None where the administrator
         gave them, whoever they belong to.
-    :return: the pair: the two belong together, and no certificate of the chain is over.
+    :return: the pair: the two belong together.
     :raises StartError: the pair cannot be used; the text says why, and what to do.
     """
     chain = _read_chain(certificate_file, uid)
@@ -130,17 +131,28 @@ def read(certificate_file: Path, key_file: Path, now: datetime, uid: int | None 
             f"{certificate_file}: its first certificate does not belong to the key in {key_file}; "
             "name the certificate made for that key, and in a chain put the server's own first"
         )
-    if pair.expires <= now:
-        raise StartError(
-            f"{certificate_file}: expired on {pair.expires:%Y-%m-%d %H:%M} UTC; renew the "
-            "certificate (or set the clock, if that is what is wrong)"
-        )
     return pair
+
+
+def expired(pair: Pair, certificate_file: Path, now: datetime) -> str | None:
+    """Describe a certificate that has expired.
+
+    :param pair: the certificate.
+    :param certificate_file: its file.
+    :param now: the time, with its zone.
+    :return: the line; None if no certificate of the chain has expired.
+    """
+    if pair.expires > now:
+        return None
+    return (
+        f"{certificate_file}: expired on {pair.expires:%Y-%m-%d %H:%M} UTC; renew the certificate"
+        " (or set the clock, if that is what is wrong)"
+    )
 
 
 def _lasts(certificate_file: Path, key_file: Path, now: datetime, lasts: timedelta) -> bool:
     try:
-        return read(certificate_file, key_file, now).expires - now > lasts
+        return read(certificate_file, key_file).expires - now > lasts
     except StartError:
         # What the agent made itself it may make again, whatever has become of it.
         return False

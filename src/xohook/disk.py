@@ -56,9 +56,10 @@ class WrittenStamp(Stamp):
         if problem != "":
             raise RecordError(f"cannot write the stamp {self.path}: {problem or _NO_ANSWER}")
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
         """Remove the stamp; if the disk is slow, the writer removes it later.
 
+        :return: whether it is gone.
         :raises RecordError: if it cannot be removed.
         """
         problem = self._do("lift")
@@ -68,6 +69,7 @@ class WrittenStamp(Stamp):
             )
         elif problem:
             raise RecordError(f"cannot remove the stamp {self.path}: {problem}")
+        return problem is not None
 
     def _do(self, word: str, *values: bytes) -> str | None:
         """Send a request to the writer; return its error, None if it does not answer in time."""
@@ -87,6 +89,8 @@ class Disk:
     :param log: the log that can be paused.
     :param ask: sends a request to the writer of the stamp, see
         :meth:`xohook.writing.DiskWriter.ask`.
+    :param has_stamp: whether a stamp may be there already.
+    :ivar has_stamp: whether a stamp may be there.
     """
 
     _log = Logger()
@@ -97,11 +101,14 @@ class Disk:
         stamp: Stamp,
         log: WaitingLog,
         ask: Callable[..., Deferred[str]],
+        *,
+        has_stamp: bool = False,
     ) -> None:
         self._reactor = reactor
         self._stamp = stamp
         self._waiting_log = log
         self._ask = ask
+        self.has_stamp = has_stamp
         self._writes = 0
         self._removal_again: IDelayedCall | None = None
         self._removal_problem = ""
@@ -124,11 +131,13 @@ class Disk:
         :param at_rest: the participants that are frozen.
         :raises RecordError: if it cannot be written.
         """
+        content = self._stamp.encode(window, time, at_rest)
+        self.has_stamp = True
         self._writes += 1
         self._forget_removal()
         late = self._reactor.callLater(REMOVE_WAITS, self._log_waiting)
         try:
-            problem = await self._ask("press", self._stamp.encode(window, time, at_rest))
+            problem = await self._ask("press", content)
         finally:
             if late.active():
                 late.cancel()
@@ -171,6 +180,7 @@ class Disk:
         before, path = self._removal_problem, self._stamp.path
         self._forget_removal()
         self._removal_problem = problem
+        self.has_stamp = bool(problem)
         if problem:
             self._removal_again = self._reactor.callLater(REMOVE_AGAIN, self._order_removal)
             if problem != before:

@@ -263,7 +263,11 @@ class Executor:
         self._persist()
         self._notify()
         if not self.unthawed and self._state.answer is None:
-            Deferred.fromCoroutine(self._disk.remove_stamp()).addErrback(self._log_fault)
+            Deferred.fromCoroutine(self._remove_stamp()).addErrback(self._log_fault)
+
+    async def _remove_stamp(self) -> None:
+        await self._disk.remove_stamp()
+        self._persist()
 
     def _notify(self) -> None:
         """Notify the watchers of the present window, or of the last."""
@@ -309,5 +313,6 @@ class Executor:
                 owed_from=state.owing,
                 entries=tuple(entry for entry in entries if entry.is_owed),
                 late_post_syncs=self._late_post_syncs.present(self._reactor.seconds()),
-            )
+            ),
+            has_stamp=self._disk.has_stamp,
         )

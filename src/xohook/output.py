@@ -97,6 +97,10 @@ class Output(Writer):
         super().__init__(reactor, target.task, _redirect())
         reactor.addSystemEventTrigger("after", "shutdown", self._end)
         atexit.register(self.settle)
+        # The same signal, under the same condition, as with twistd's own log file. Without a file
+        # its default would end the agent, and to ignore it would be inherited by programs.
+        if not signal.getsignal(signal.SIGUSR1):
+            signal.signal(signal.SIGUSR1, self._rotate)
 
     def observer(self) -> ILogObserver:
         """Make the observer that writes the log here.
@@ -111,7 +115,7 @@ class Output(Writer):
         return _Lines(self.say)
 
     def check(self) -> None:
-        """See that the log file is open, and take over the signal that rotates it.
+        """See that the log file is open.
 
         :raises StartError: where it cannot be opened.
         """
@@ -123,9 +127,6 @@ class Output(Writer):
                 f"cannot open the log file {self._target.task[1]}: {problem}; make its directory,"
                 " or name another file in --logfile"
             )
-        # The same signal, under the same condition, as with twistd's own log file.
-        if not signal.getsignal(signal.SIGUSR1):
-            signal.signal(signal.SIGUSR1, self._rotate)
 
     def leave_terminal(self) -> None:
         """Leave the standard output and error that a daemon was started with."""
@@ -237,6 +238,16 @@ class _Syslog(SyslogObserver):
         super().__init__(prefix)
 
 
+def fill_streams() -> None:
+    """Open ``/dev/null`` for each standard stream that was closed when the agent was started.
+
+    Otherwise the next file that is opened gets its number, and :class:`Output` replaces it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def _redirect() -> dict[int, int]:
     """Turn this process's standard output and error into a pipe that never blocks.
 
@@ -247,18 +258,10 @@ def _redirect() -> dict[int, int]:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    kept = [_keep(descriptor) for descriptor in (1, 2)]
+    kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in (1, 2)]
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     for descriptor in (1, 2):
         os.dup2(writing, descriptor)
     os.close(writing)
     return {1: kept[0], 2: kept[1], RAW: reading}
-
-
-def _keep(descriptor: int) -> int:
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    except OSError:
-        # It was closed when the agent was started.
-        return os.open(os.devnull, os.O_WRONLY)

@@ -335,7 +335,10 @@ def _with_certificate(
     if files is None:
         assert state_directory is not None
         files = certificate.ensure(state_directory, now, lasts)
-    pair = certificate.read(*files, now)
+    pair = certificate.read(*files)
+    problem = certificate.expired(pair, files[0], now)
+    if problem is not None:
+        _log.warn("{problem}; it is served all the same", problem=problem)
     chain, key = pair.to_pem()
     return attrs.evolve(fresh, served=files[0], chain=chain.decode(), key=key.decode())
 

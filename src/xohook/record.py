@@ -1,6 +1,7 @@
 """The record: what is frozen and expected, kept where the next start of the agent finds it.
 
-It lies in the runtime directory, is written before each step and removed when nothing is owed.
+It lies in the runtime directory and is written before each step. It is removed when nothing is owed
+and no stamp is left: a stamp without a record is that of a window whose record is lost.
 Times in it are those of the monotonic clock, which all processes of one boot share
 (clock_gettime(2)); under another boot id only the thaws count.
 """
@@ -123,29 +124,34 @@ class Record:
     """The record's file.
 
     :param directory: the runtime directory.
+    :ivar is_of_this_boot: whether :meth:`read` has found one that this boot of the system wrote.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "record.json"
+        self.is_of_this_boot = False
         self._boot_id = boot_id()
-        self._written: State | None = None
+        self._written: tuple[State, bool] | None = None
 
-    def write(self, state: State) -> None:
+    def write(self, state: State, *, has_stamp: bool = False) -> None:
         """Write the record, whole; nothing where it says so already.
 
         :param state: all that it has to tell.
+        :param has_stamp: whether a stamp may be left. An empty record then stays, so that the next
+            start does not thaw by the stamp.
         :raises RecordError: where it cannot be written; the old one is as it was.
         """
-        if state == self._written:
+        is_removed = state == State() and not has_stamp
+        if (state, is_removed) == self._written:
             return
         try:
-            if state == State():
+            if is_removed:
                 self.path.unlink(missing_ok=True)
             else:
                 write_private(self.path, self._encode(state))
         except OSError as error:
             raise RecordError(f"cannot write the record {self.path}: {error.strerror}") from error
-        self._written = state
+        self._written = state, is_removed
 
     def read(self) -> State:
         """Read what an earlier run of the agent left.
@@ -183,10 +189,10 @@ class Record:
         values = stored.decode(data)
         if values.pop("version") != VERSION:
             raise ValueError("another version")
-        is_this_boot = values.pop("boot_id") == self._boot_id
+        self.is_of_this_boot = values.pop("boot_id") == self._boot_id
         entries = tuple(Entry.from_json(entry) for entry in values.pop("entries"))
         late = tuple(LatePostSync(**each) for each in values.pop("strays"))
-        if not is_this_boot:
+        if not self.is_of_this_boot:
             # Processes and monotonic times are those of a boot; requesters have long gone on.
             entries = tuple(attrs.evolve(entry, process={}) for entry in entries)
             return State(window=values["window"], entries=entries)

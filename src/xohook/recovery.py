@@ -40,15 +40,19 @@ class Recovered:
     :param late_post_syncs: the ``/post-sync`` that are expected.
     :param problems: a line for each participant that could not be thawed.
     :param unthawed: the entries of what may still be frozen, for the agent to thaw.
+    :param has_stamp: whether a stamp may be left.
     """
 
     late_post_syncs: LatePostSyncs
     problems: tuple[str, ...] = ()
     unthawed: tuple[Entry, ...] = ()
+    has_stamp: bool = False
 
 
 def recover(record: Record, stamp: Stamp) -> Recovered:
-    """Run each thaw that is due by the record, or by the stamp of a restored disk, once.
+    """Run each thaw that is due by the record once.
+
+    The stamp counts on a restored disk, and where the record of this boot is lost.
 
     :param record: the record of the runtime directory.
     :param stamp: the stamp of the state directory.
@@ -60,11 +64,7 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
     late_post_syncs = LatePostSyncs(state.late_post_syncs)
     problems: tuple[str, ...] = ()
     unthawed: tuple[Entry, ...] = ()
-    if found is not None and found.boot != boot_id():
-        _log_restored(found)
-        state = _take_over(record, stamp, state, found)
-    elif state.window is not None:
-        _log.warn("window {window} was open when the agent ended: recovering", window=state.window)
+    state = _due(record, stamp, state, found)
     if state.window is not None or state.entries:
         pending = _PendingThaws(record, state)
         problems, unthawed = pending.run(), pending.unthawed
@@ -84,55 +84,93 @@ def recover(record: Record, stamp: Stamp) -> Recovered:
         )
     try:
         expected = late_post_syncs.present(time.monotonic())
-        record.write(State(entries=unthawed, late_post_syncs=expected))
+        ended = State(entries=unthawed, late_post_syncs=expected)
+        record.write(ended, has_stamp=found is not None)
     except RecordError as error:
         # What has been thawed is not thawed again, even where nothing else can be written down.
         _log.error("{error}; it is removed, and no /post-sync is expected", error=error)
-        record.write(State(entries=unthawed))
+        ended = State(entries=unthawed)
+        record.write(ended)
+    has_stamp = found is not None
     if not unthawed:
         # The earlier agent's writer may put one in place after the record was read.
-        _remove_stamp(stamp, is_known=found is not None, may_come=stamp.path.parent.exists())
-    return Recovered(late_post_syncs, problems, unthawed)
+        may_come = stamp.path.parent.exists()
+        has_stamp = not _remove_stamp(stamp, is_known=has_stamp, may_come=may_come)
+        if not has_stamp and ended == State():
+            record.write(ended)
+    return Recovered(late_post_syncs, problems, unthawed, has_stamp)
 
 
-def _remove_stamp(stamp: Stamp, *, is_known: bool, may_come: bool) -> None:
+def _due(record: Record, stamp: Stamp, state: State, found: StampData | None) -> State:
+    """Choose what to thaw by, and log why a thaw is due."""
+    if found is not None and found.boot != boot_id():
+        _log_restored(found)
+        return _take_over(record, stamp, state, found)
+    if found is not None and not record.is_of_this_boot:
+        _log_lost(found, record)
+        # The agent died between a /sync and its /post-sync.
+        return _take_over(record, stamp, state, found, owed=1)
+    if state.window is not None:
+        _log.warn("window {window} was open when the agent ended: recovering", window=state.window)
+    return state
+
+
+def _remove_stamp(stamp: Stamp, *, is_known: bool, may_come: bool) -> bool:
     """Remove the stamp.
 
     :param stamp: the stamp.
     :param is_known: whether it was read.
     :param may_come: whether the earlier agent's writer may still be about to put a stamp in place.
+    :return: whether none is left.
     :raises RecordError: if a stamp that was read cannot be removed.
     """
     try:
         if is_known or may_come:
-            stamp.remove()
+            return stamp.remove()
     except RecordError as error:
         if is_known:
             raise
         _log.error("{error}", error=error)
+    return True
+
+
+def _log_lost(found: StampData, record: Record) -> None:
+    _log.warn(
+        "the record of window {window} is lost (no {path} of this boot): recovering by the stamp,"
+        " which names {at_rest}; see by hand whether anything else is still frozen",
+        window=found.window,
+        path=record.path,
+        at_rest=_names(found),
+    )
+
+
+def _names(found: StampData) -> str:
+    return ", ".join(entry.name for entry in found.at_rest) or "none yet"
 
 
 def _log_restored(found: StampData) -> None:
-    at_rest = ", ".join(entry.name for entry in found.at_rest)
     _log.warn(
         "this system comes back from window {window} of {opened}: it was restored or cloned from a"
         " snapshot taken in it, or went down in its hold; at rest were: {at_rest}",
         window=found.window,
         opened=datetime.fromtimestamp(found.time, timezone.utc).isoformat(" ", "seconds"),
-        at_rest=at_rest or "none yet",
+        at_rest=_names(found),
     )
 
 
-def _take_over(record: Record, stamp: Stamp, state: State, found: StampData) -> State:
-    """Record the due thaws of another boot, so that a start after an interrupted one runs them."""
+def _take_over(
+    record: Record, stamp: Stamp, state: State, found: StampData, owed: int = 0
+) -> State:
+    """Record the due thaws of a stamp, so that a start after an interrupted one runs them."""
     # A record that came along is newer than the stamp. But the agent does not wait until it is on
     # the disk, so its last entries may be missing.
     entries = {entry.name: entry for entry in (*found.at_rest, *state.entries)}.values()
     lasting = tuple(entry for entry in entries if outlives_boot(entry))
-    state = State(window=found.window, entries=lasting)
+    state = State(window=found.window, owed=owed, entries=lasting)
     try:
         record.write(state)
-        stamp.write(found.window, found.time, lasting)
+        if found.boot != boot_id():
+            stamp.write(found.window, found.time, lasting)
     except RecordError as error:
         _log.error("{error}; the thaws go on", error=error)
     return state

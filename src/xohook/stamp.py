@@ -108,15 +108,17 @@ class Stamp:
         except OSError as error:
             raise RecordError(f"cannot write the stamp {self.path}: {error.strerror}") from error
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
         """Remove the stamp, and wait for the disk.
 
+        :return: whether it is gone.
         :raises RecordError: where it cannot be removed.
         """
         try:
             remove_lastingly(self.path)
         except OSError as error:
             raise RecordError(f"cannot remove the stamp {self.path}: {error.strerror}") from error
+        return True
 
     def read(self) -> StampData | None:
         """Read the stamp that is there.

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import attrs
 from twisted.application.service import MultiService
-from twisted.internet import reactor
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
@@ -24,7 +23,7 @@ from xohook.disk import Disk, WrittenStamp
 from xohook.errors import ConfigurationError, XohookError
 from xohook.lock import Lock, lock
 from xohook.logs import WaitingLog
-from xohook.output import Output, Target
+from xohook.output import Output, Target, fill_streams
 from xohook.reading import MistakesError, Task, read_first
 from xohook.record import Record
 from xohook.recovery import Recovered, recover
@@ -58,6 +57,7 @@ class Options(usage.Options):
 
         :raises SystemExit: with what was wrong, where, and what to do.
         """
+        fill_streams()
         # An import that writes its .pyc to a frozen filesystem would hang for good.
         sys.dont_write_bytecode = True
         # It asks for the configuration to be read again; a start reads it anyway.
@@ -124,7 +124,13 @@ def makeService(options: Options) -> Started:
             read_first(Task(path=options.path), os.environ),
             found.record,
             found.recovered,
-            Disk(main(), found.stamp, WaitingLog(), found.writer.ask),
+            Disk(
+                main(),
+                found.stamp,
+                WaitingLog(),
+                found.writer.ask,
+                has_stamp=found.recovered.has_stamp,
+            ),
             options.inherited,
             os.environ,
         )
@@ -139,6 +145,9 @@ def main() -> Any:
 
     :return: the reactor, with a monotonic clock: a stepped one must change no deadline.
     """
+    # Its first import opens descriptors, which must not be those of closed standard streams.
+    from twisted.internet import reactor
+
     chosen = cast(Any, reactor)
     chosen.seconds = time.monotonic
     return chosen

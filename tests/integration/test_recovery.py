@@ -258,6 +258,8 @@ class ChangedTests(KilledTestCase):
             "started": start_time(bystander.pid),
         }
         self.record(agent).write_text(json.dumps(record))
+        stamp = agent.state_directory / "stamp.json"
+        stamp.write_text(json.dumps({**json.loads(stamp.read_text()), "boot": "another"}))
         agent.start()
         self.assertEqual(self.programs.journal, ["freeze a", "thaw a recovered"])
         self.assertIsNone(bystander.poll())

@@ -147,6 +147,27 @@ class ExchangeTests(SynchronousTestCase):
         self.reload(agent, f"not reloaded: {files[0]}: its first certificate does not belong")
         self.assertEqual(served(agent.port), before)
 
+    def test_given_expired(self) -> None:
+        """A given certificate that has expired is served, and the log warns of it."""
+        directory = Path(self.mktemp()).resolve()
+        old = make("old", now=NOW - timedelta(days=9), days=3)
+        files = old.write(directory)
+        agent = Agent.for_test(self, f"certificate = {files[0]}\nprivate_key = {files[1]}")
+        self.assertEqual(served(agent.port), old.certificate)
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.assertEqual(agent.get("/post-sync").status, 200)
+        self.assertIn(f"{files[0]}: expired on", agent.log)
+
+    def test_own_expired(self) -> None:
+        """An own certificate that has expired is replaced before anything is served."""
+        agent = Agent(Path(self.mktemp()).resolve())
+        self.addCleanup(agent.stop)
+        agent.state_directory.mkdir(mode=0o700)
+        self.keep(agent, make("old", now=NOW - timedelta(days=9), days=3))
+        agent.start()
+        self.assertGreater(served(agent.port).not_valid_after_utc, NOW + timedelta(days=800))
+        self.assertNotIn("expired on", agent.log)
+
     def wait_for_new(self, agent: Agent, ending: Identity) -> x509.Certificate:
         """Wait until another certificate than the ending one is served, and give it."""
         latest = ending.certificate

@@ -232,6 +232,21 @@ class StateTests(FrozenTestCase):
         self.disk.thaw()
         eventually(lambda: not self.stamp.exists(), "the stamp is removed")
 
+    def test_killed_after_thaw(self) -> None:
+        """A stamp that stays because the disk is slow causes no second thaw."""
+        agent = self.start_on_disk("", self.programs.command("a"))
+        self.assertEqual(agent.get("/sync").status, 200)
+        self.disk.freeze()
+        self.assertEqual(agent.get("/post-sync").status, 200)
+        agent.wait_for_outcomes("synced")
+        agent.kill()
+        agent.wait()
+        self.assertTrue(self.stamp.exists())
+        agent.start()
+        self.assertEqual(self.programs.journal, ["freeze a", "thaw a synced"])
+        self.disk.thaw()
+        eventually(lambda: not self.stamp.exists(), "the stamp is removed")
+
     def test_end(self) -> None:
         """SIGTERM thaws and ends the agent; the stamp is removed when the disk lets it."""
         agent = self.start_on_disk("", self.programs.command("a"))

@@ -92,13 +92,18 @@ def served_certificate(settings: Settings, now: datetime) -> tuple[Finding, byte
     elif not any(map(os.path.lexists, files)):
         return ok(f"{files[0]}: not there yet; the first start makes it"), None
     try:
-        pair = certificate.read(*files, now, os.geteuid() if own else None)
+        pair = certificate.read(*files, os.geteuid() if own else None)
     except StartError as unusable:
         if own:
             return warning(f"{unusable} (or start the agent, which makes a new one)"), None
         return error(str(unusable)), None
     until = f"{files[0]}: good until {pair.expires:%Y-%m-%d}"
     der = pair.chain[0].public_bytes(Encoding.DER)
+    problem = certificate.expired(pair, files[0], now)
+    if problem is not None:
+        if own:
+            return warning(f"{problem} (or start the agent, which makes a new one)"), der
+        return error(problem), der
     if pair.expires - now > certificate.RENEW_BEFORE:
         return ok(until), der
     if own:
