@@ -12,7 +12,7 @@ SOURCES := pyproject.toml README.rst LICENSE $(wildcard $(CLIENT)/*) \
 	$(shell find src twisted -name '*.py' -o -name py.typed)
 DRAWING = docs/window.svg
 
-.PHONY: run test test-packages lint types coverage bench soak docs news wheel clean
+.PHONY: run test test-packages lint types coverage bench soak vm docs news wheel clean
 
 run: $(VENV)/with-agent
 	@echo
@@ -53,6 +53,10 @@ bench: $(VENV)/with-test
 
 soak: $(VENV)/with-test
 	$(BIN)/python -m soak
+
+# As root: the agent under systemd in virtual machines. ARGS='-k killed' runs what has that name.
+vm: $(VENV)/with-test
+	$(BIN)/python -m tests.vm $(ARGS)
 
 docs: $(DRAWING)
 

@@ -104,6 +104,23 @@ class WriterTests(SynchronousTestCase):
         eventually(lambda: not any(map(start_time, both)), "they have ended")
         self.assertEqual(agent.log.count("GET /other"), count + 1)
 
+    def test_ends_at_once(self) -> None:
+        """It leaves the interpreter's own end out, in which systemd would see it left over."""
+        program = (
+            "import atexit, sys; from xohook.guards import writer;"
+            " atexit.register(print, 'the interpreter ends'); writer.main()"
+        )
+        words = [sys.executable, "-c", program, "-", "-", "stamp", str(Path(self.mktemp()))]
+        ended = subprocess.run(
+            words,
+            env={"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual((ended.returncode, ended.stdout, ended.stderr), (0, b"", b""))
+
     def test_reader_stops(self) -> None:
         """A reader of the standard output that stops reading holds up neither work nor end."""
         agent = Agent(Path(self.mktemp()).resolve(), sections=self.programs.command("a"))
