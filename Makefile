@@ -44,7 +44,8 @@ types: $(VENV)/with-dev
 coverage: $(VENV)/with-test
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m twisted.trial --temp-directory=_trial_temp_coverage \
-		$(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))
+		$(subst /,.,$(patsubst %.py,%,$(filter-out tests/integration/%, \
+			$(wildcard tests/test_*.py tests/*/test_*.py))))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -60,7 +61,7 @@ vm: $(VENV)/with-test
 
 docs: $(DRAWING)
 
-$(DRAWING): src/xohook/window.py src/xohook/inputs.py docs/draw_window.py | $(VENV)/with-agent
+$(DRAWING): src/xohook/window/machine.py src/xohook/window/inputs.py docs/draw_window.py | $(VENV)/with-agent
 	$(BIN)/python docs/draw_window.py
 
 news: $(VENV)/with-dev

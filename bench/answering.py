@@ -12,7 +12,7 @@ import select
 import socket
 from itertools import islice
 
-from xohook.connections import make_room
+from xohook.hook.connection_limits import make_room
 
 #: Both servers write the id in this way; nothing else in what they send looks like it.
 _ID = re.compile(rb'"id":(\d+),')

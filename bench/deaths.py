@@ -18,7 +18,7 @@ from tests.integration.disks import run
 from tests.integration.footprint import children
 from tests.integration.holds import kill
 from tests.integration.hook_client import PATIENCE
-from xohook.executor import GUARD_GRACE
+from xohook.coordinator.executor import GUARD_GRACE
 
 #: Each way is tried so often, and the longest time told.
 ROUNDS = 3

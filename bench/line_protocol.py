@@ -15,7 +15,7 @@ from twisted.internet import reactor, stdio
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 
-from xohook.connections import make_room
+from xohook.hook.connection_limits import make_room
 
 #: What the agent sends to an app, to the byte but for the numbers.
 _LINES = {

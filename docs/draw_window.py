@@ -10,7 +10,7 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-from xohook.window import new_machine
+from xohook.window.machine import new_machine
 
 DOT = Path(__file__).with_name("window.dot")
 """The drawing, as Graphviz reads it."""

@@ -20,7 +20,7 @@ from soak.verdict import Break
 from soak.watcher import LONGEST_WAIT
 from tests.integration.footprint import writers
 from tests.integration.holds import kill
-from xohook.pids import process_state
+from xohook.host.pids import process_state
 
 #: The share of those ``/post-sync`` that are sent on the connection of a ``/sync``.
 KEPT = 0.7

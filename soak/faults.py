@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import needs
-from xohook.pids import process_state
+from xohook.host.pids import process_state
 
 #: Seconds in which strace attaches to a process, and leaves it.
 PATIENCE = 10.0

@@ -26,7 +26,7 @@ from soak.machine import Machine, adopt_orphans
 from soak.scenario import draw
 from soak.settling import Wrong, good_window, judge, settle
 from tests import needs
-from xohook import guards
+from xohook.processes import guards
 
 #: Programs that the steps need.
 PROGRAMS = ("bash", "flock", "fsfreeze", "mkfs.ext4", "mkfs.xfs", "mount", "setpriv", "strace")
@@ -49,7 +49,7 @@ _PR_SET_PDEATHSIG = 1
 def addresses(step: int) -> tuple[str, str]:
     """Give the requests of a step, and its good window, addresses that no other step has.
 
-    So no ``/post-sync`` is in doubt (docs/hook.rst, Strays).
+    So no ``/post-sync`` is in doubt (docs/hook.rst, Unmatched post-sync requests).
 
     :param step: its number.
     :return: both, of 127.0.0.0/8.

@@ -22,8 +22,8 @@ from tests.integration.control_client import CallFailedError, ControlClient
 from tests.integration.disks import LET_GO, Disk, make_image, run
 from tests.integration.footprint import children
 from tests.integration.holds import Lock, filesystem, guards
-from xohook.guards.freezer import FITHAW
-from xohook.pids import process_state
+from xohook.host.pids import process_state
+from xohook.processes.guards.freezer import FITHAW
 
 #: Seconds that the machine has after a step until all is let go.
 PATIENCE = 30.0

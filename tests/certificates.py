@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from xohook.certificate import Pair
+from xohook.hook.certificate import Pair
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

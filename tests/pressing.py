@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 
 
 def writer_of(path: Path) -> Callable[..., Deferred[str]]:
-    """Make what takes the orders of :class:`xohook.disk.Disk`.
+    """Make what takes the orders of :class:`xohook.state.disk.Disk`.
 
     :param path: the stamp.
     :return: takes an order, and gives what went wrong.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xohook.settings import Settings
+from xohook.config.settings import Settings
 
 
 def settings_in(directory: Path) -> Settings:
@@ -16,7 +16,7 @@ def settings_in(directory: Path) -> Settings:
     state = directory / "state"
     state.mkdir(mode=0o700, parents=True)
     return Settings(
-        path=directory / "xohook.ini",
+        path=directory / "xohook.config.ini",
         listen=("1727",),
         certificate=None,
         private_key=None,

@@ -16,21 +16,21 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from tests.pressing import writer_of
-from xohook.answers import Answer, Requester
-from xohook.apps import Apps
-from xohook.control import Control, ControlChannel
-from xohook.control_socket import Peer
-from xohook.disk import Disk
-from xohook.keeper import Coordinator
-from xohook.logs import WaitingLog
-from xohook.methods import Methods
+from xohook.config.settings import AppSettings
+from xohook.control.apps import Apps
+from xohook.control.connections import Control, ControlChannel
+from xohook.control.methods import Methods
+from xohook.control.socket import Peer
+from xohook.coordinator.coordinator import Coordinator
 from xohook.participants import Participant
-from xohook.process import IProcessReactor
-from xohook.record import Record
-from xohook.settings import AppSettings
-from xohook.stamp import Stamp
-from xohook.strays import LatePostSyncs
-from xohook.work import Limits
+from xohook.processes.process import IProcessReactor
+from xohook.state.disk import Disk
+from xohook.state.record import Record
+from xohook.state.stamp import Stamp
+from xohook.state.waiting_log import WaitingLog
+from xohook.window.answers import Answer, Requester
+from xohook.window.effects import Limits
+from xohook.window.late_post_syncs import LatePostSyncs
 
 BUDGET = 50.0
 """Seconds of freeze budget."""

@@ -12,9 +12,9 @@ from docutils.core import publish_doctree
 from docutils.utils import Reporter
 from twisted.trial.unittest import SynchronousTestCase
 
-from xohook import config
-from xohook.answers import Outcome
 from xohook.cli import main
+from xohook.config import loading
+from xohook.window.answers import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -139,4 +139,4 @@ class PromiseTests(SynchronousTestCase):
         program, *arguments = start[1].split()
 
         self.assertIn(str(Path(program).parent), typed(r"^(/\S+)/pip install"))
-        self.assertEqual(arguments, ["-n", "--pidfile=", "xohook", "-c", str(config.DEFAULT_PATH)])
+        self.assertEqual(arguments, ["-n", "--pidfile=", "xohook", "-c", str(loading.DEFAULT_PATH)])

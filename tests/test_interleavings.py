@@ -125,7 +125,8 @@ class VerdictTests(SynchronousTestCase):
         frozen = ["one freeze w", "two freeze w"]
 
         def mistakes(problem: str) -> int:
-            log = f"… [xohook.steps#error] window w: scripts:both NOT THAWED: {problem}\n"
+            source = "xohook.coordinator.participant_runs#error"
+            log = f"… [{source}] window w: scripts:both NOT THAWED: {problem}\n"
             return len(list(judge_journal(frozen, log, Deaths())))
 
         self.assertEqual(mistakes("two: exit status 127: sh; one: ended by SIGKILL"), 0)

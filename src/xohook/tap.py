@@ -18,19 +18,21 @@ from twisted.application.service import MultiService
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from xohook import __version__, config, places, systemd
-from xohook.disk import Disk, WrittenStamp
+from xohook import __version__
+from xohook.config import loading
+from xohook.coordinator.recovery import Recovered, recover
 from xohook.errors import ConfigurationError, XohookError
-from xohook.lock import Lock, lock
-from xohook.logs import WaitingLog
-from xohook.output import Output, Target, fill_streams
-from xohook.reading import MistakesError, Task, read_first
-from xohook.record import Record
-from xohook.recovery import Recovered, recover
-from xohook.service import Agent
-from xohook.stamp import Stamp
-from xohook.state_lock import StateLock
-from xohook.writing import DiskWriter
+from xohook.host import directories, systemd
+from xohook.host.lock import Lock, lock
+from xohook.service.agent import Agent
+from xohook.service.reading import MistakesError, Task, read_first
+from xohook.state.directory_lock import StateLock
+from xohook.state.disk import Disk, WrittenStamp
+from xohook.state.output import Output, Target, fill_streams
+from xohook.state.record import Record
+from xohook.state.stamp import Stamp
+from xohook.state.waiting_log import WaitingLog
+from xohook.state.writers import DiskWriter
 
 COLLECTED_AFTER = 50_000
 """New objects after which Python looks for garbage: with its own 700 it would go through all that
@@ -42,7 +44,7 @@ class Options(usage.Options):
 
     synopsis = "[-c FILE]"
     longdesc = "The snapshot agent for Linux VMs that Xen Orchestra backs up."
-    optParameters = [["config", "c", str(config.DEFAULT_PATH), "The configuration."]]  # noqa: RUF012
+    optParameters = [["config", "c", str(loading.DEFAULT_PATH), "The configuration."]]  # noqa: RUF012
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -191,15 +193,15 @@ def _told(before: Iterable[str]) -> Iterator[None]:
 
 
 def _recover(path: Path) -> Found:
-    state, runtime = config.locate_directories(path, environ=os.environ)
+    state, runtime = loading.locate_directories(path, environ=os.environ)
     record, stamp = Record(runtime), Stamp(state)
     if not any(os.path.exists(each) for each in (path, record.path, stamp.path)):  # noqa: PTH110 - it answers where Path.exists() raises.
         # There is no agent here: leave nothing behind.
-        config.load(path, environ=os.environ)
+        loading.load(path, environ=os.environ)
     # Both are judged and locked before anything in them is read. The state directory is not made
     # yet: what makes it would hang on a filesystem that is still frozen.
-    places.prepare(runtime, os.geteuid())
-    places.judge(state, os.geteuid())
+    directories.prepare(runtime, os.geteuid())
+    directories.judge(state, os.geteuid())
     locked = lock(runtime)
     state_lock = StateLock(state, os.geteuid())
     state_lock.take()

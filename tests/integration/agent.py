@@ -28,7 +28,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import shortened
 from tests.integration.footprint import children, states, writers
 from tests.integration.hook_client import PATIENCE, Answer, Connection, bearer
-from xohook import ports
+from xohook.host import endpoints
 
 if TYPE_CHECKING:
     # The standard library has it from Python 3.11 on.
@@ -73,7 +73,7 @@ def free_port() -> int:
 
     :return: the port; it stays reserved until :data:`RESERVATIONS` others have been reserved.
     """
-    _reservations.append(ports.bind(0))
+    _reservations.append(endpoints.bind(0))
     if len(_reservations) > RESERVATIONS:
         _reservations.popleft().close()
     port: int = _reservations[-1].getsockname()[1]
@@ -125,7 +125,7 @@ class Agent:
     def __init__(self, directory: Path, options: str = "", sections: str = "") -> None:
         self.port = free_port()
         self.directory = directory
-        self.configuration = directory / "xohook.ini"
+        self.configuration = directory / "xohook.config.ini"
         self.state_directory = directory / "state"
         # A path of its own, for a test's directory is too deep for the control socket in it.
         self._runtime = tempfile.TemporaryDirectory(prefix="xohook-")

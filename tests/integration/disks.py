@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests import needs
 from tests.integration.agent import eventually
-from xohook.guards.freezer import FIFREEZE, FITHAW
+from xohook.processes.guards.freezer import FIFREEZE, FITHAW
 
 #: Within so many seconds all is to be let go, under a hold limit of ten minutes (the issue's rule).
 LET_GO = 20.0

@@ -92,7 +92,7 @@ def _looks(pid: str) -> bool:
     except OSError:
         # It has ended meanwhile.
         return True
-    return b"xohook.looking" in words or b"xohook.reading" in words
+    return b"xohook.coordinator.start_check" in words or b"xohook.service.reading" in words
 
 
 def _is_writer(pid: int) -> bool:

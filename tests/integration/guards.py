@@ -16,18 +16,21 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.integration.hook_client import PATIENCE
-from xohook import guards
-from xohook.guards import freezer
 from xohook.participants.targets import fresh_at
+from xohook.processes import guards
+from xohook.processes.guards import freezer
 
-_ROOT = Path(guards.__file__).parents[2]
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from xohook.guards.{} import main; main()"
+_ROOT = Path(guards.__file__).parents[3]
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from xohook.processes.guards.{} import main; main()"
+)
 
 
 class Guard:
     """A guard that a test talks to.
 
-    :param program: the name of its module in :mod:`xohook.guards`.
+    :param program: the name of its module in :mod:`xohook.processes.guards`.
     :param first: the first line of its orders.
     :param launcher: a program that runs it, and its arguments.
     """

@@ -12,7 +12,7 @@ from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.disks import LET_GO, Disk
 from tests.integration.footprint import children
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 
 class Lock:
@@ -87,7 +87,7 @@ def guards(agent: Agent, program: str = "") -> list[int]:
     :param program: ``freezer`` or ``session``; both where it is not given.
     :return: the numbers of their processes.
     """
-    word = f"xohook.guards.{program}".encode()
+    word = f"xohook.processes.guards.{program}".encode()
     found = []
     for pid in children(agent.pid):
         with contextlib.suppress(OSError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import socket
 
-from xohook import ports
+from xohook.host import endpoints
 
 
 def main() -> None:
     """Do it."""
-    with ports.bind(0) as bound:
+    with endpoints.bind(0) as bound:
         bound.listen()
         number = bound.getsockname()[1]
         answer: dict[str, object] = {

@@ -12,14 +12,9 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from xohook.pids import start_time
-from xohook.process import (
-    Ended,
-    IProcessReactor,
-    Program,
-    Run,
-)
-from xohook.settings import Account
+from xohook.host.accounts import Account
+from xohook.host.pids import start_time
+from xohook.processes.process import Ended, IProcessReactor, Program, Run
 
 reactor = cast(IProcessReactor, global_reactor)
 

@@ -23,8 +23,8 @@ from tests.activating import PATIENCE, Systemd
 from tests.certificates import make
 from tests.integration.agent import Agent, accepts, eventually, free_port
 from tests.integration.hook_client import Connection
-from xohook.listening import describe, open_listeners
-from xohook.tls import ServerTLS
+from xohook.hook.listening import describe, open_listeners
+from xohook.hook.tls import ServerTLS
 
 
 def listen_tcp() -> socket.socket:

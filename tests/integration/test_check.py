@@ -13,8 +13,8 @@ from threading import Thread
 from tests import needs
 from tests.certificates import make
 from tests.integration.command import CommandTestCase
-from xohook import certificate
-from xohook.cli import addresses
+from xohook.cli.checks import addresses
+from xohook.hook import certificate
 
 NOW = datetime.now(timezone.utc)
 

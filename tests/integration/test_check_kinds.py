@@ -8,8 +8,8 @@ import subprocess
 
 from tests import needs
 from tests.integration.command import CommandTestCase
-from xohook import mounts
-from xohook.cli import trials
+from xohook.cli.checks import recipe_checks
+from xohook.host import mounts
 
 
 class CheckKindsTestCase(CommandTestCase):
@@ -158,7 +158,7 @@ class BoundTests(CommandTestCase):
 
     def test_pipe_held_open(self) -> None:
         """A client that is killed and has left somebody with its pipe is not waited for."""
-        self.patch(trials, "_PATIENCE", 0.2)
+        self.patch(recipe_checks, "_PATIENCE", 0.2)
         self.configure(
             sections="\n".join(
                 (

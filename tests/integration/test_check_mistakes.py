@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.integration.agent import COMMAND, eventually
 from tests.integration.command import CommandTestCase
 from tests.integration.disks import DiskTestCase
-from xohook.freeze_probe import frozen_mounts
+from xohook.host.freeze_probe import frozen_mounts
 
 
 class MistakesTests(CommandTestCase):
@@ -111,7 +111,7 @@ class FrozenTests(DiskTestCase):
         disk = self.make_disk()
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
-        file = directory / "xohook.ini"
+        file = directory / "xohook.config.ini"
         file.write_text(
             f"[xohook]\nstate_directory = {directory}/state\n"
             "runtime_directory = /dev/shm/xohook-test-not-made\n"

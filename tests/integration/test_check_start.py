@@ -15,10 +15,11 @@ from pathlib import Path
 from tests import needs
 from tests.integration.agent import free_port
 from tests.integration.command import CommandTestCase
-from xohook import certificate, ports
-from xohook.cli import addresses
-from xohook.record import Entry, Record, State
-from xohook.stamp import Stamp
+from xohook.cli.checks import addresses
+from xohook.hook import certificate
+from xohook.host import endpoints
+from xohook.state.record import Entry, Record, State
+from xohook.state.stamp import Stamp
 
 LONG = "x" * 300
 CHECK = "from xohook.cli import main; main()"
@@ -201,7 +202,7 @@ class EarlierTests(CommandTestCase):
         files = certificate.ensure(self.state, datetime.now(timezone.utc))
         der = ssl.PEM_cert_to_DER_cert(files[0].read_text())
         self.patch(addresses, "_served", lambda place: [der])
-        with ports.bind(self.port) as bound:
+        with endpoints.bind(self.port) as bound:
             bound.listen()
             said = self.check(listen=f"{self.port}\n {free_port()}")
         self.assertIn(f"ok       runtime_directory = {self.runtime}: in use by the", said)

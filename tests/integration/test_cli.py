@@ -8,9 +8,9 @@ import stat
 from click.testing import CliRunner
 
 from tests.integration.command import CommandTestCase
-from xohook import host
-from xohook.auth import derive_token
 from xohook.cli import main
+from xohook.hook.auth import derive_token
+from xohook.host import network
 
 
 class MainTests(CommandTestCase):
@@ -70,7 +70,8 @@ class SetupTests(CommandTestCase):
         """There is a tag for each address of this machine, the most useful first."""
         self.configure("vm = web01")
         addresses = [
-            f"[{address}]" if address.version == 6 else str(address) for address in host.addresses()
+            f"[{address}]" if address.version == 6 else str(address)
+            for address in network.addresses()
         ]
         document = self.document()
         tags = [document["tag"], *document["other_tags"]]  # type: ignore[misc]  # it is a list

@@ -15,7 +15,7 @@ from typing import Any
 from tests.integration.agent import COMMAND, Agent, eventually
 from tests.integration.asking import AskedTestCase
 from tests.integration.hook_client import PATIENCE
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 
 class RegisterTestCase(AskedTestCase):

@@ -13,8 +13,8 @@ from tests import needs
 from tests.integration.agent import eventually
 from tests.integration.command_case import WindowTestCase
 from tests.integration.footprint import Footprint, children
-from xohook.accounts import look_up
-from xohook.pids import start_time
+from xohook.host.accounts import look_up
+from xohook.host.pids import start_time
 
 
 class PhaseTests(WindowTestCase):

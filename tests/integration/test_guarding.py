@@ -15,12 +15,12 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.disks import DiskReactorTestCase
 from tests.integration.footprint import children
-from xohook import guarding
-from xohook.guarding import Guard
-from xohook.guards import session
+from xohook.config.settings import FilesystemSettings
 from xohook.participants import Operation
 from xohook.participants.filesystem import Filesystem
-from xohook.settings import FilesystemSettings
+from xohook.processes import guarding
+from xohook.processes.guarding import Guard
+from xohook.processes.guards import session
 
 reactor = cast(Any, global_reactor)
 

@@ -1,4 +1,4 @@
-"""Tests for the programs of :mod:`xohook.guards` by themselves."""
+"""Tests for the programs of :mod:`xohook.processes.guards` by themselves."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.integration.agent import eventually
 from tests.integration.disks import Disk, DiskTestCase, make_image, run
 from tests.integration.footprint import children
 from tests.integration.guards import Guard
+from xohook.host.pids import start_time
 from xohook.participants.targets import Identity, found, fresh_at
-from xohook.pids import start_time
 
 EXTENDED = 3600.0
 """Seconds of a deadline that is not to come."""

@@ -22,12 +22,12 @@ from tests import needs
 from tests.integration.disks import DiskReactorTestCase, make_image
 from tests.integration.footprint import children
 from tests.integration.holds import Lock
+from xohook.config.settings import FilesystemSettings, SessionSettings
 from xohook.errors import ParticipantError
+from xohook.host.pids import start_time
 from xohook.participants import Operation
 from xohook.participants.filesystem import Filesystem
 from xohook.participants.session import Session
-from xohook.pids import start_time
-from xohook.settings import FilesystemSettings, SessionSettings
 
 reactor = cast(Any, global_reactor)
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.agent import Agent
 from tests.integration.programs import Programs
-from xohook.journal import DELAYED, format_event
+from xohook.state.journal import DELAYED, format_event
 
 
 class JournalAgent(Agent):

@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.agent import Agent, eventually
 from tests.integration.hook_client import PATIENCE
 from tests.integration.programs import Programs
-from xohook.guards.frames import frame, take_frames
+from xohook.processes.guards.frames import frame, take_frames
 
-WRITER = "from xohook.guards.writer import main; main()"
+WRITER = "from xohook.processes.guards.writer import main; main()"
 
 
 def waits_for_lock(pid: int) -> bool:

@@ -13,7 +13,7 @@ from cryptography import x509
 from tests.certificates import make
 from tests.integration.agent import Agent
 from tests.integration.lifecycle_case import LifeTestCase
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 
 class TerminationTests(LifeTestCase):

@@ -1,4 +1,4 @@
-"""Tests for :mod:`xohook.listening` with real sockets, some in network namespaces of their own."""
+"""Listening with real sockets, some in network namespaces of their own."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from tests import needs
 from tests.certificates import make
 from tests.integration.agent import free_port
 from xohook.errors import StartError
-from xohook.listening import describe, open_listeners
-from xohook.tls import ServerTLS
+from xohook.hook.listening import describe, open_listeners
+from xohook.hook.tls import ServerTLS
 
 PROBE = Path(__file__).with_name("listening_probe.py")
 

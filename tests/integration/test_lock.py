@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.integration.agent import eventually
 from tests.integration.disks import DiskTestCase
 from xohook.errors import StartError
-from xohook.lock import is_held, lock
+from xohook.host.lock import is_held, lock
 
 #: Takes the lock, says so, and has a thread write to a file.
 STUCK = """

@@ -9,14 +9,14 @@ from pathlib import Path
 import attrs
 
 from tests import needs
+from tests.host.test_mounts import ODD
 from tests.integration.agent import COMMAND, Agent
 from tests.integration.disks import Disk, DiskTestCase, run
-from tests.test_frozen import filesystem
-from tests.test_mounts import ODD
-from xohook import mounts
-from xohook.cli import stillness
+from tests.participants.test_frozen import filesystem
+from xohook.cli.checks import filesystem_checks
 from xohook.errors import StartError
-from xohook.frozen import refuse_frozen
+from xohook.host import mounts
+from xohook.participants.frozen import refuse_frozen
 
 MOUNT_ALL = 'for each in "$0"/*; do mount -t tmpfs "" "$each"; done; exec "$@"'
 """Starts a program where a filesystem without a source is mounted on each of some directories."""
@@ -240,7 +240,9 @@ class KeptOnTests(DiskTestCase):
         run(btrfs, "subvolume", "create", disk.mount / "sub")
         again = self.bind(disk.mount / "sub")
         second = attrs.evolve(filesystem(again), name="filesystem:again")
-        found = [str(each) for each in stillness.examine([filesystem(disk.mount), second], [])]
+        found = [
+            str(each) for each in filesystem_checks.examine([filesystem(disk.mount), second], [])
+        ]
         self.assertIn(
             f"{again} is on the filesystem that [filesystem:disk] freezes too", " ".join(found)
         )

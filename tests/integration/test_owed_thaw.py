@@ -15,7 +15,7 @@ from tests import needs
 from tests.integration.agent import Agent, eventually
 from tests.integration.asking import OwingTestCase
 from tests.integration.programs import Programs
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 PLENTY = 4096
 """Open files that the agent may have when it is not short of them."""

@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import make
 from tests.integration.agent import Agent
 from tests.integration.hook_client import PATIENCE
-from xohook.plain import ANSWER, HTTPSFactory, PlainRequests
-from xohook.refusals import MOST_SOURCES, PERIOD
-from xohook.site import CLOSE_PATIENCE
-from xohook.tls import ServerTLS
+from xohook.hook.plain_http import ANSWER, HTTPSFactory, PlainRequests
+from xohook.hook.refusals import MOST_SOURCES, PERIOD
+from xohook.hook.site import CLOSE_PATIENCE
+from xohook.hook.tls import ServerTLS
 
 LOGGED = "a plain HTTP request from 127.0.0.1: this port speaks HTTPS"
 

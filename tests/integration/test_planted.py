@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import needs
 from tests.integration.agent import COMMAND, Agent
-from xohook.record import VERSION, boot_id
+from xohook.state.record import VERSION, boot_id
 
 PLANTER = 47_201
 """The user who plants."""

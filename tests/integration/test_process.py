@@ -1,4 +1,4 @@
-"""Tests for :mod:`xohook.process` with real processes."""
+"""Tests for :mod:`xohook.processes.process` with real processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 
 from tests import needs
 from tests.integration.process_case import PATH, ProcessTestCase
-from xohook.accounts import look_up
-from xohook.process import (
-    OUTPUT_KEPT,
-)
+from xohook.host.accounts import look_up
+from xohook.processes.process import OUTPUT_KEPT
 
 
 class EndedTests(ProcessTestCase):

@@ -1,4 +1,4 @@
-"""Tests for :mod:`xohook.process`: process groups and their ends."""
+"""Tests for :mod:`xohook.processes.process`: process groups and their ends."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ from tests import needs
 from tests.integration.agent import eventually
 from tests.integration.footprint import children
 from tests.integration.process_case import ProcessTestCase, lives, reactor
-from xohook.pids import start_time
-from xohook.process import (
-    KILL_AFTER,
-    end_leftover,
-)
+from xohook.host.pids import start_time
+from xohook.processes.process import KILL_AFTER, end_leftover
 
 #: Run as another user, tells what that user's agent makes of a group that is root's.
 LEFTOVER_OF_ANOTHER = """

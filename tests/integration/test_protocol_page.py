@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.agent import Agent
 from tests.integration.hook_client import PATIENCE, Connection
 from tests.test_docs import DOCS, complaints, read
-from xohook import apps, connections, control, wire
+from xohook.control import apps, connections, wire
+from xohook.hook import connection_limits
 
 PAGE = DOCS / "protocol.rst"
 
@@ -197,9 +198,9 @@ class PageTests(SynchronousTestCase):
         for bound in (
             f"64 KiB ({wire.LONGEST_IN:,} bytes)",
             f"16 MiB ({wire.LONGEST_OUT:,} bytes)",
-            f"more than {control.BACKLOG // 2**20} MiB wait",
-            f"{connections.MOST_CONTROL:,} connections at a time",
-            f"The last {control.RESERVED} are for root",
+            f"more than {connections.BACKLOG // 2**20} MiB wait",
+            f"{connection_limits.MOST_CONTROL:,} connections at a time",
+            f"The last {connections.RESERVED} are for root",
             f"At most {apps.MOST:,} names",
         ):
             self.assertIn(bound, text)

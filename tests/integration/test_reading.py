@@ -16,7 +16,7 @@ from tests.integration.disks import Disk, DiskTestCase
 from tests.integration.footprint import writers
 from tests.integration.hanging import HungMount
 from tests.integration.programs import Programs
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 WAITS = "the start waits for a disk or a file server"
 
@@ -30,7 +30,7 @@ def readers(agent: Agent) -> list[int]:
             words = (Path("/proc") / child / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"xohook.reading" in words:
+        if b"xohook.service.reading" in words:
             found.append(int(child))
     return found
 

@@ -15,7 +15,7 @@ from tests import needs
 from tests.integration.agent import eventually
 from tests.integration.guards import Guard
 from tests.integration.servers import MariaDB, PostgreSQL, Redis
-from xohook.config import load
+from xohook.config.loading import load
 
 ENVIRON = {"STATE_DIRECTORY": "/state", "RUNTIME_DIRECTORY": "/runtime"}
 

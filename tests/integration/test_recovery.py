@@ -16,7 +16,7 @@ from tests.integration.agent import Agent, eventually
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE, Connection
 from tests.integration.programs import Programs
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 
 class KilledTestCase(SynchronousTestCase):

@@ -12,7 +12,7 @@ from tests.integration.agent import Agent, eventually
 from tests.integration.footprint import children
 from tests.integration.holds import Lock
 from tests.integration.programs import Programs
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 FREEZE = ["freeze 10-first", "freeze 20-second", "freeze 30-third"]
 

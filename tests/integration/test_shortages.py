@@ -16,7 +16,7 @@ from tests.integration.asking import AskedTestCase
 from tests.integration.disks import DiskTestCase, run
 from tests.integration.footprint import writers
 from tests.integration.holds import filesystem
-from xohook.writing import RESTART_AFTER
+from xohook.state.writers import RESTART_AFTER
 
 OBSERVER = '''
 import os

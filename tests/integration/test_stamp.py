@@ -11,7 +11,7 @@ from tests.integration.agent import Agent, eventually
 from tests.integration.disks import Disk, DiskTestCase, run
 from tests.integration.holds import Lock, filesystem
 from tests.integration.programs import Programs
-from xohook.record import boot_id
+from xohook.state.record import boot_id
 
 ANOTHER_BOOT = "00000000-0000-4000-8000-000000000000"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.integration.agent import Agent, eventually
 from tests.integration.disks import DiskTestCase
-from xohook.state_lock import StateLock, holder, is_dying
+from xohook.state.directory_lock import StateLock, holder, is_dying
 
 STUCK = """
 import fcntl, os, sys

@@ -14,7 +14,7 @@ from tests.integration.agent import Agent, accepts, eventually
 from tests.integration.footprint import children
 from tests.integration.hook_client import PATIENCE
 from tests.integration.lifecycle_case import LifeTestCase
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 #: Shows that a deadline of the agent's reactor goes by the monotonic clock, the time of day apart.
 CLOCK = """

@@ -10,7 +10,7 @@ from tests.integration.agent import Agent, eventually
 from tests.integration.asking import OwingTestCase
 from tests.integration.disks import Disk, DiskTestCase, make_image, run
 from tests.integration.holds import filesystem, guards, kill
-from xohook.pids import process_state
+from xohook.host.pids import process_state
 
 LIMIT = "hold_limit = 10m\n"
 SHORT = ("freeze_timeout = 1s", "thaw_timeout = 1s")

@@ -16,7 +16,7 @@ from tests.integration.agent import Agent, accepts, eventually
 from tests.integration.footprint import writers
 from tests.integration.hook_client import PATIENCE
 from tests.integration.programs import Programs
-from xohook.pids import start_time
+from xohook.host.pids import start_time
 
 #: More than a pipe (64 KiB, pipe(7)) and a socket take, in lines of the log.
 FLOOD = 3000
@@ -107,7 +107,7 @@ class WriterTests(SynchronousTestCase):
     def test_ends_at_once(self) -> None:
         """It leaves the interpreter's own end out, in which systemd would see it left over."""
         program = (
-            "import atexit, sys; from xohook.guards import writer;"
+            "import atexit, sys; from xohook.processes.guards import writer;"
             " atexit.register(print, 'the interpreter ends'); writer.main()"
         )
         words = [sys.executable, "-c", program, "-", "-", "stamp", str(Path(self.mktemp()))]

@@ -9,11 +9,7 @@ import time
 from pathlib import Path
 
 from tests.vm import __doc__ as described
-from tests.vm import (  # noqa: F401 - boots and scenarios enter what they have in SCENARIOS.
-    boots,
-    image,
-    scenarios,
-)
+from tests.vm import image
 from tests.vm.agent import WrongError
 from tests.vm.lab import SCENARIOS, Lab
 from tests.vm.machine import Machine, StuckError

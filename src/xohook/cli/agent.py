@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from xohook import __version__, config
+from xohook import __version__
 from xohook.client.transport import refuse_stranger
+from xohook.config import loading
+from xohook.control.wire import LONGEST_OUT, Request, encode
 from xohook.errors import CallError, XohookError
-from xohook.judged import read_regular
+from xohook.host.ownership import read_regular
 from xohook.text import printable
-from xohook.wire import LONGEST_OUT, Request, encode
 
 if TYPE_CHECKING:
     # The standard library has it from Python 3.11 on.
@@ -60,8 +61,8 @@ def locate(context: click.Context, file: Path) -> Path:
     file = file.absolute()
     if not is_default:
         _see(file)
-    own = config.locate_control(file, environ=os.environ, uid=os.geteuid())
-    roots = config.locate_control(file, environ={}, uid=0)
+    own = loading.locate_control(file, environ=os.environ, uid=os.geteuid())
+    roots = loading.locate_control(file, environ={}, uid=0)
     if own is None or roots is None:
         raise UnreachableError(
             f"{file}: control = no, so the agent has no socket to be reached by: set control = yes "

@@ -11,21 +11,22 @@ from pathlib import Path
 import attrs
 import click
 
-from xohook import config, requirements, trusted
-from xohook.cli import (
+from xohook.cli import options
+from xohook.cli.checks import (
     addresses,
     apps,
-    belongings,
-    earlier,
+    filesystem_checks,
+    leftovers,
     mistakes,
-    options,
-    stillness,
-    trials,
+    recipe_checks,
+    state_files,
     watchdog,
 )
+from xohook.config import loading, trust
+from xohook.config.settings import Settings
 from xohook.errors import ConfigurationError
 from xohook.findings import Finding, error, ok
-from xohook.settings import Settings
+from xohook.participants import requirements
 from xohook.text import printable
 
 
@@ -52,40 +53,40 @@ def command(file: Path, as_json: bool) -> None:
 
 def _examine(file: Path) -> Iterator[Finding]:
     try:
-        settings = config.load(file, environ=os.environ)
+        settings = loading.load(file, environ=os.environ)
     except ConfigurationError as wrong:
         yield from (error(str(mistake)) for mistake in wrong.mistakes)
         return
     yield ok(f"{settings.path}: read")
-    yield from (error(problem) for problem in trusted.problems(file, os.geteuid()))
+    yield from (error(problem) for problem in trust.problems(file, os.geteuid()))
     yield from _examine_machine(settings, datetime.now(timezone.utc))
 
 
 def _examine_machine(settings: Settings, now: datetime) -> Iterator[Finding]:
     # First of all, for whatever touches one of these may hang.
     yield from _encodable(mistakes.frozen_now(settings.participants))
-    yield from mistakes.examine(config.read_sections(settings.path))
+    yield from mistakes.examine(loading.read_sections(settings.path))
     yield from _encodable(mistakes.scripts(settings.participants))
-    recipes = config.named_recipes(settings.path)
+    recipes = loading.named_recipes(settings.path)
     for participant in settings.participants:
         found = list(_encodable(requirements.of_programs(participant, judge_writers=True)))
         yield from found
         if participant.name in recipes and all(finding.level == "ok" for finding in found):
-            yield from _encodable(trials.examine(participant, recipes[participant.name]))
-    yield from _encodable(stillness.examine(settings.participants, settings.apps))
+            yield from _encodable(recipe_checks.examine(participant, recipes[participant.name]))
+    yield from _encodable(filesystem_checks.examine(settings.participants, settings.apps))
     yield from _encodable(watchdog.examine(settings))
-    yield from _encodable(belongings.directories(settings))
+    yield from _encodable(state_files.state_and_runtime(settings))
     yield from _encodable(apps.examine(settings))
-    yield from _encodable(belongings.authentication(settings))
+    yield from _encodable(state_files.authentication(settings))
     certificate = None
     try:
-        finding, certificate = belongings.served_certificate(settings, now)
+        finding, certificate = state_files.served_certificate(settings, now)
         yield finding
     except UnicodeEncodeError as wrong:
         yield _unencodable(wrong)
     found_there = addresses.examine(settings.listen, certificate)
     yield from found_there.findings
-    yield from _encodable(earlier.examine(settings, is_alone=found_there.unserved))
+    yield from _encodable(leftovers.examine(settings, is_alone=found_there.unserved))
 
 
 def _encodable(findings: Iterator[Finding]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from xohook.config import DEFAULT_PATH
+from xohook.config.loading import DEFAULT_PATH
 from xohook.errors import XohookError
 
 configuration = click.option(

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from xohook.answers import Outcome
 from xohook.text import counted, printable
+from xohook.window.answers import Outcome
 
 _GOOD = ("idle", *(outcome.value for outcome in Outcome if outcome.is_good))
 _PROBLEM_LENGTH = 1000

@@ -13,15 +13,15 @@ from typing import Any, Literal
 
 import click
 
-from xohook import systemd
 from xohook.cli import agent, options
-from xohook.cli.pair import Pair
+from xohook.cli.program_app import Pair
 from xohook.client import AsyncRegistration
+from xohook.config.options import LAST_ORDER, LONGEST_TIMEOUT, NAME, SHORTEST
+from xohook.config.values import RefusedError, command_line, duration
 from xohook.errors import XohookError
-from xohook.options import LAST_ORDER, LONGEST_TIMEOUT, NAME, SHORTEST
+from xohook.host import systemd
 from xohook.participants.app import TIMEOUT
 from xohook.participants.programs import PATH
-from xohook.values import RefusedError, command_line, duration
 
 # What was meant for this process is not for the programs that it runs.
 _OWN = ("NOTIFY_SOCKET", "XOHOOK_")

@@ -13,10 +13,12 @@ from urllib.parse import quote, urlencode
 import attrs
 import click
 
-from xohook import config, credentials, host, judged, places, ports
-from xohook.auth import Credentials
 from xohook.cli import options, toml
-from xohook.settings import Settings
+from xohook.config import loading
+from xohook.config.settings import Settings
+from xohook.hook import credentials
+from xohook.hook.auth import Credentials
+from xohook.host import directories, endpoints, network, ownership
 
 _TAG = "xo:notify-on-snapshot"
 # Where XO goes for a tag without a URL, and how long it waits (its page "VM Sync Hook").
@@ -63,8 +65,8 @@ def command(file: Path, as_json: bool) -> None:
     Makes the secret if there is none yet, as the agent does at its first start.
     """
     with options.failing(as_json=as_json):
-        settings = config.load(file, environ=os.environ)
-        paste = compose(settings, _load(settings), [str(each) for each in host.addresses()])
+        settings = loading.load(file, environ=os.environ)
+        paste = compose(settings, _load(settings), [str(each) for each in network.addresses()])
     if as_json:
         click.echo(json.dumps(_to_json(paste), indent=2))
     else:
@@ -98,8 +100,8 @@ def compose(settings: Settings, known: Credentials | None, addresses: list[str])
 def _load(settings: Settings) -> Credentials | None:
     if "peer" in settings.authenticate:
         return None
-    user = judged.user_of(settings.state_directory, os.geteuid())
-    places.prepare(settings.state_directory, user)
+    user = ownership.user_of(settings.state_directory, os.geteuid())
+    directories.prepare(settings.state_directory, user)
     return credentials.load(settings, user)
 
 
@@ -115,8 +117,8 @@ def _query(settings: Settings, known: Credentials | None) -> str:
     )
 
 
-def _tcp_places(settings: Settings) -> list[ports.Place]:
-    return [place for place in map(ports.place, settings.listen) if place is not None]
+def _tcp_places(settings: Settings) -> list[endpoints.Place]:
+    return [place for place in map(endpoints.place, settings.listen) if place is not None]
 
 
 def _places(settings: Settings, addresses: list[str]) -> list[str]:
@@ -130,7 +132,7 @@ def _places(settings: Settings, addresses: list[str]) -> list[str]:
     return list(dict.fromkeys(found)) or ["ADDRESS:PORT"]
 
 
-def _reachable(place: ports.Place, addresses: list[str]) -> list[str]:
+def _reachable(place: endpoints.Place, addresses: list[str]) -> list[str]:
     if place.interface is not None and not place.wildcard:
         return [place.interface]
     served = [address for address in addresses if place.ipv6 or ":" not in address]

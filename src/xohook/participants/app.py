@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from xohook.answers import Outcome
 from xohook.errors import ParticipantError
 from xohook.participants import Operation
+from xohook.window.answers import Outcome
 
 ORDER = 20
 """The place of an app for which neither it nor the configuration says another."""

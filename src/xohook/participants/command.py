@@ -8,11 +8,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from xohook.config.settings import CommandSettings
 from xohook.participants import Operation
 from xohook.participants.owed_thaw import Programmed
 from xohook.participants.programs import Surroundings
-from xohook.process import IProcessReactor
-from xohook.settings import CommandSettings
+from xohook.processes.process import IProcessReactor
 
 
 class Command(Programmed):

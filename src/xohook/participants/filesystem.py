@@ -8,14 +8,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
+from xohook.config.settings import FilesystemSettings
 from xohook.errors import ParticipantError
-from xohook.mounts import freezable, hidden_filesystems, hiding, mount_at, table
+from xohook.host.mounts import freezable, hidden_filesystems, hiding, mount_at, table
 from xohook.participants import Operation
-from xohook.participants.configured import Configured
+from xohook.participants.base import Configured
 from xohook.participants.guarded import GuardedFilesystems
 from xohook.participants.targets import Identity, fresh, fresh_at
-from xohook.process import IProcessReactor
-from xohook.settings import FilesystemSettings
+from xohook.processes.process import IProcessReactor
 
 
 class Filesystem(Configured):

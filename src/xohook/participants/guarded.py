@@ -26,8 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xohook.errors import NotHeldError, ParticipantError
-from xohook.guarding import PATIENCE, Guard, GuardGoneError
-from xohook.guards import freezer
+from xohook.host.pids import process_state
 from xohook.participants import targets
 from xohook.participants.rescue import (
     Process,
@@ -40,8 +39,9 @@ from xohook.participants.rescue import (
     still_frozen,
 )
 from xohook.participants.targets import Identity
-from xohook.pids import process_state
-from xohook.process import IProcessReactor
+from xohook.processes.guarding import PATIENCE, Guard, GuardGoneError
+from xohook.processes.guards import freezer
+from xohook.processes.process import IProcessReactor
 
 _IN_SYSTEM_CALL = "D"
 """The state of a process that waits in the kernel, beyond the reach of signals (proc(5))."""

@@ -17,14 +17,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from xohook.answers import Outcome
+from xohook.config.settings import CommonSettings
 from xohook.durations import format_duration
 from xohook.errors import NotRunError, ParticipantError
 from xohook.participants import Operation
-from xohook.participants.configured import Configured
+from xohook.participants.base import Configured
 from xohook.participants.programs import Runner, Surroundings
-from xohook.process import IProcessReactor
-from xohook.settings import CommonSettings
+from xohook.processes.process import IProcessReactor
+from xohook.window.answers import Outcome
 
 
 class OwesThaw(Configured):

@@ -11,12 +11,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from xohook import accounts
 from xohook.errors import NotRunError, ParticipantError
+from xohook.host import accounts
+from xohook.host.accounts import Account
+from xohook.host.pids import group_of_unkillable, unkillable
 from xohook.participants import Operation
-from xohook.pids import group_of_unkillable, unkillable
-from xohook.process import ENDING, OUTPUT_KEPT, Ended, IProcessReactor, Program, Run
-from xohook.settings import Account
+from xohook.processes.process import ENDING, OUTPUT_KEPT, Ended, IProcessReactor, Program, Run
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for, unless the participant's environment says it."""
@@ -170,7 +170,7 @@ class Runner:
     async def run_own(self, module: ModuleType, argument: str, operation: Operation) -> bytes:
         """Run a small program of xohook's own to its end, as the agent's user.
 
-        :param module: the program, a module of :mod:`xohook.guards`.
+        :param module: the program, a module of :mod:`xohook.processes.guards`.
         :param argument: its argument.
         :param operation: what it is run for.
         :return: its output.

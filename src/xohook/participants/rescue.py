@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from twisted.logger import Logger
 
 from xohook.errors import ParticipantError
-from xohook.guarding import PATIENCE, Guard, Listener
-from xohook.guards import freezer
-from xohook.mounts import reachable, table
+from xohook.host.mounts import reachable, table
+from xohook.host.pids import start_time
 from xohook.participants import targets
 from xohook.participants.targets import Identity
-from xohook.pids import start_time
-from xohook.process import IProcessReactor, end_leftover
+from xohook.processes.guarding import PATIENCE, Guard, Listener
+from xohook.processes.guards import freezer
+from xohook.processes.process import IProcessReactor, end_leftover
 
 Process = tuple[int, "int | None"]
 """A process's number and start, which name it for good."""
@@ -49,7 +49,7 @@ class RescueGuard:
 
         :param identities: the filesystems.
         :param descriptors: one of each, where the agent has them.
-        :return: a result for each, as :mod:`xohook.guards.freezer` has them.
+        :return: a result for each, as :mod:`xohook.processes.guards.freezer` has them.
         :raises ParticipantError: where they cannot be opened, or the guard ends.
         """
         self._log.warn("{name} is thawed in the place of its guard", name=self._name)

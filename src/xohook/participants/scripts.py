@@ -11,14 +11,14 @@ import attrs
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
+from xohook.config.settings import ScriptsSettings
 from xohook.durations import format_duration
 from xohook.errors import NotRunError, ParticipantError
-from xohook.guards import listing
 from xohook.participants import Operation
 from xohook.participants.owed_thaw import Programmed
 from xohook.participants.programs import Surroundings
-from xohook.process import ENDING, IProcessReactor
-from xohook.settings import ScriptsSettings
+from xohook.processes.guards import listing
+from xohook.processes.process import ENDING, IProcessReactor
 
 _SHARED = 2
 """The part of a thaw's time that is shared out evenly, so that each script has its turn however
@@ -216,7 +216,7 @@ def find_scripts(directory: Path) -> list[str]:
     """Find what is to be run; this waits for as long as the directory takes.
 
     :param directory: the directory.
-    :return: the names, as :func:`xohook.guards.listing.scripts` has them.
+    :return: the names, as :func:`xohook.processes.guards.listing.scripts` has them.
     :raises ParticipantError: where it cannot be read.
     """
     try:

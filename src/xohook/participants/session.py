@@ -13,17 +13,17 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from xohook.config.settings import SessionSettings
 from xohook.durations import format_duration
 from xohook.errors import NotRunError, ParticipantError, XohookError
-from xohook.guarding import PATIENCE, Guard
-from xohook.guards import session
+from xohook.host.pids import start_time, unkillable
 from xohook.participants import Operation
 from xohook.participants.owed_thaw import OwesThaw
 from xohook.participants.programs import Surroundings
 from xohook.participants.session_channel import Leftovers, SessionChannel
-from xohook.pids import start_time, unkillable
-from xohook.process import ENDING, IProcessReactor, end_leftover
-from xohook.settings import SessionSettings
+from xohook.processes.guarding import PATIENCE, Guard
+from xohook.processes.guards import session
+from xohook.processes.process import ENDING, IProcessReactor, end_leftover
 
 _MARGIN = 0.5
 """Seconds before the end of its time at which a thaw gives up, so that it can say why; a quarter of

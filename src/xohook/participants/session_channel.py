@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from xohook.errors import NotHeldError, ParticipantError
-from xohook.guarding import Guard, GuardGoneError
-from xohook.guards.launch import EXIT_CANNOT_RUN
-from xohook.pids import start_time
+from xohook.host.pids import start_time
+from xohook.processes.guarding import Guard, GuardGoneError
+from xohook.processes.guards.launch import EXIT_CANNOT_RUN
 from xohook.text import printable
 
 Process: TypeAlias = "tuple[int, int | None]"
@@ -157,7 +157,7 @@ class SessionChannel:
     def heard(self, line: str) -> None:
         """Take a report of the guard.
 
-        :param line: the report, see :mod:`xohook.guards.session`.
+        :param line: the report, see :mod:`xohook.processes.guards.session`.
         """
         word, _, rest = line.partition(" ")
         if word in ("line", "long"):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import attrs
 
 from xohook.errors import ParticipantError
-from xohook.guards.freezer import DESCRIPTORS
-from xohook.mounts import Mount
+from xohook.host.mounts import Mount
+from xohook.processes.guards.freezer import DESCRIPTORS
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Identity:
     def from_guard(cls, described: str) -> Identity:
         """Read what a guard describes.
 
-        :param described: as :meth:`xohook.guards.mounted.Mounted.describe` has it.
+        :param described: as :meth:`xohook.processes.guards.mounted.Mounted.describe` has it.
         :return: the filesystem.
         """
         device, _, kind, point, source = described.split(",")
@@ -76,7 +76,7 @@ def passed_in(identities: Sequence[Identity]) -> list[str]:
     """Name filesystems by descriptors that a guard has from the agent.
 
     :param identities: the filesystems; their descriptors begin with
-        :data:`~xohook.guards.freezer.DESCRIPTORS`.
+        :data:`~xohook.processes.guards.freezer.DESCRIPTORS`.
     :return: the targets.
     """
     return [f"fd,{DESCRIPTORS + index},{each.device}" for index, each in enumerate(identities)]

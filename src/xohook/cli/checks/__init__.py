@@ -1,0 +1,1 @@
+"""What ``xohook check`` looks at, a module for each subject."""

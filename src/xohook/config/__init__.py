@@ -1,0 +1,1 @@
+"""The configuration, from INI text to frozen settings."""

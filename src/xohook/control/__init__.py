@@ -1,0 +1,1 @@
+"""The control socket: JSON-RPC, connections, methods, registered apps."""

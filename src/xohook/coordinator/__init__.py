@@ -1,0 +1,1 @@
+"""Drives the state machine, freezes and thaws the participants in order, recovers."""

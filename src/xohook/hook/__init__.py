@@ -1,0 +1,1 @@
+"""The hook over HTTPS: resources, listeners, limits, authentication, certificates."""

@@ -1,0 +1,1 @@
+"""Child processes as Deferreds, and the programs that are guards."""
