@@ -63,7 +63,7 @@ class UnitTests(SynchronousTestCase):
     """What the unit has systemd do around the agent."""
 
     def setUp(self) -> None:
-        self.options = options(ETC / "xohook.service.agent")
+        self.options = options(ETC / "xohook.service")
 
     def test_nothing_touches_a_frozen_filesystem(self) -> None:
         """Nothing is created on a disk before the agent is executed; ``/run`` is none."""
@@ -110,7 +110,7 @@ class UnitTests(SynchronousTestCase):
         program = needs.program("systemd-analyze")
         held = tempfile.TemporaryDirectory(prefix="xohook-test-")
         self.addCleanup(held.cleanup)
-        units = [Path(held.name) / name for name in ("xohook.service.agent", "xohook.socket")]
+        units = [Path(held.name) / name for name in ("xohook.service", "xohook.socket")]
         for unit in units:
             shutil.copy(ETC / unit.name, unit)
         # The program that the unit names is installed on the VM, not here.

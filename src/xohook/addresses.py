@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 
+@lru_cache(maxsize=1024)
 def parse_address(source: str | None) -> IPv4Address | IPv6Address | None:
     """Read an address, an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2) as the IPv4 one that it is.
 
