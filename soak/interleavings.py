@@ -203,7 +203,7 @@ def soak(directory: Path, seed: str, steps: Sequence[int], workers: int) -> list
         signal.signal(number, _interrupted)
     print(f"Interleavings: seed {seed}, {len(steps)} steps, {workers} at a time.", flush=True)
     # As pip does it for an installed agent, which is started again and again here, as its guards.
-    compileall.compile_dir(Path(guards.__file__).parents[1], quiet=2)
+    compileall.compile_dir(Path(guards.__file__).parents[2], quiet=2)
     words = [sys.executable, "-m", "soak.interleavings", "--seed", seed]
     running = [
         subprocess.Popen(  # noqa: S603 - the words are made here.

@@ -21,7 +21,7 @@ from xohook.host.systemd import Inherited, inherited, notify
 PROBE = """
 import json, os
 from xohook.errors import StartError
-from xohook.systemd import inherited
+from xohook.host.systemd import inherited
 try:
     found = inherited(os.environ, os.getpid())
 except StartError as error:

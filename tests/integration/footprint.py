@@ -96,7 +96,7 @@ def _looks(pid: str) -> bool:
 
 
 def _is_writer(pid: int) -> bool:
-    return b"\0xohook.guards.writer\0" in _words(pid)
+    return b"\0xohook.processes.guards.writer\0" in _words(pid)
 
 
 def _words(pid: int) -> bytes:

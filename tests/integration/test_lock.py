@@ -16,7 +16,7 @@ from xohook.host.lock import is_held, lock
 #: Takes the lock, says so, and has a thread write to a file.
 STUCK = """
 import pathlib, sys, threading
-from xohook.lock import lock
+from xohook.host.lock import lock
 lock(pathlib.Path(sys.argv[1]))
 threading.Thread(target=pathlib.Path(sys.argv[2]).touch).start()
 print("locked", flush=True)
@@ -27,7 +27,7 @@ threading.Event().wait()
 STARTER = """
 import pathlib, sys
 from xohook.errors import StartError
-from xohook.lock import lock
+from xohook.host.lock import lock
 sys.stdin.readline()
 try:
     lock(pathlib.Path(sys.argv[1]))

@@ -102,7 +102,7 @@ class HiddenTests(NamespaceTestCase):
 PROBE = """
 import os, re, sys
 from pathlib import Path
-from xohook import mounts
+from xohook.host import mounts
 
 os.chroot(sys.argv[1])
 table = mounts.table()

@@ -24,8 +24,8 @@ LEFTOVER_OF_ANOTHER = """
 import os, sys
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from xohook.pids import start_time
-from xohook.process import end_leftover
+from xohook.host.pids import start_time
+from xohook.processes.process import end_leftover
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
