@@ -31,11 +31,6 @@ def open_files(pid: int) -> dict[int, str]:
     return {int(each.name): str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
 
 
-def numbers(pid: int) -> set[int]:
-    """List the numbers of the descriptors that a process has open."""
-    return {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
-
-
 class WriterTests(SynchronousTestCase):
     """Two processes beside the agent."""
 
@@ -51,9 +46,8 @@ class WriterTests(SynchronousTestCase):
         """They have none of the agent's files: neither lock nor listening socket."""
         agent = self.start()
         [log], [stamp] = writers(agent.pid, "output"), writers(agent.pid, "stamp")
-        # While it starts, the interpreter opens modules.
-        eventually(lambda: numbers(log) == {0, 1, 2, 3}, "the log's writer has its files alone")
-        eventually(lambda: numbers(stamp) == {0, 1, 2}, "the stamp's writer has its files alone")
+        self.assertEqual(set(open_files(log)), {0, 1, 2, 3})
+        self.assertEqual(set(open_files(stamp)), {0, 1, 2})
         # The other end of a pair has a number of its own (unix(7)).
         theirs = {*open_files(log).values(), *open_files(stamp).values()}
         shared = theirs & set(open_files(agent.pid).values())
