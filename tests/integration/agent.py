@@ -146,8 +146,6 @@ class Agent:
         :return: the agent; it accepts connections.
         """
         agent = cls(Path(test.mktemp()).resolve(), options, sections)
-        # As systemd makes it. Where it is missing a start takes a third longer.
-        agent.state_directory.mkdir(mode=0o700, exist_ok=True)
         test.addCleanup(agent.stop)
         agent.start()
         return agent

@@ -313,7 +313,9 @@ class UnkillableTests(OwedTestCase):
 
     def test_late_thaw(self) -> None:
         """A thaw that outlasts its time has run once; the next freeze waits for its end."""
-        section = self.programs.command("a", thaw=f"{self.tell_pid}; stay late")
+        # The thaw of the second window follows when this one has been killed. It has to end.
+        late = f'[ "$XOHOOK_OUTCOME" = failed ] || {{ {self.tell_pid}; stay late; }}'
+        section = self.programs.command("a", thaw=late)
         options = "user = nobody\nthaw_timeout = 1s\n"
         self.agent = MutedAgent.for_test(self, "", section + options)
         self.assertEqual(self.agent.get("/sync").status, 200)
