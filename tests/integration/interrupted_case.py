@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests import needs
 from tests.integration import interrupting
-from tests.integration.agent import Agent
+from tests.integration.agent import Agent, accepts, eventually
 from tests.integration.disks import DiskTestCase
 from tests.integration.holds import Lock, filesystem
 from tests.integration.programs import Programs
@@ -78,6 +78,8 @@ class InterruptedTestCase(DiskTestCase):
                 self.assertEqual(self.agent.get("/nothing").status, 404)
             except (ConnectionError, ssl.SSLError):
                 self.assertEqual(self.agent.wait(), -signal.SIGKILL)
+                # A child that it has just forked has its sockets until it becomes its program.
+                eventually(lambda: not accepts(self.agent.port), "the dead one accepts nobody")
             else:
                 break
         return journals
