@@ -16,7 +16,7 @@ def settings_in(directory: Path) -> Settings:
     state = directory / "state"
     state.mkdir(mode=0o700, parents=True)
     return Settings(
-        path=directory / "xohook.config.ini",
+        path=directory / "xohook.ini",
         listen=("1727",),
         certificate=None,
         private_key=None,

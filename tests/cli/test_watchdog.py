@@ -75,7 +75,7 @@ class FreezingTests(SynchronousTestCase):
 
     def configured(self, mount: Path | str) -> Settings:
         """Load a configuration with one participant, which freezes a mount point."""
-        file = self.directory / "xohook.config.ini"
+        file = self.directory / "xohook.ini"
         # The default socket's path would be too long in a directory as deep as this one.
         file.write_text(f"[xohook]\ncontrol = no\n[filesystem:it]\nmount = {mount}\n")
         return load(file, environ={"HOME": str(self.directory)})

@@ -20,8 +20,8 @@ class TrustedTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.uid = os.geteuid()
         self.directory = Path(self.mktemp()).absolute()
-        self.file = self.directory / "xohook.config.ini"
-        self.drop_ins = self.directory / "xohook.config.ini.d"
+        self.file = self.directory / "xohook.ini"
+        self.drop_ins = self.directory / "xohook.ini.d"
         self.drop_in = self.drop_ins / "a.ini"
         self.drop_ins.mkdir(parents=True)
         for each in (self.file, self.drop_in):

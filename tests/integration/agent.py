@@ -125,7 +125,7 @@ class Agent:
     def __init__(self, directory: Path, options: str = "", sections: str = "") -> None:
         self.port = free_port()
         self.directory = directory
-        self.configuration = directory / "xohook.config.ini"
+        self.configuration = directory / "xohook.ini"
         self.state_directory = directory / "state"
         # A path of its own, for a test's directory is too deep for the control socket in it.
         self._runtime = tempfile.TemporaryDirectory(prefix="xohook-")

@@ -18,7 +18,7 @@ class CommandTestCase(SynchronousTestCase):
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
         self.state = self.directory / "state"
-        self.file = self.directory / "xohook.config.ini"
+        self.file = self.directory / "xohook.ini"
         self.port = free_port()
 
     def configure(self, *options: str, listen: str | None = None, sections: str = "") -> None:

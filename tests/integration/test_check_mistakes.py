@@ -111,7 +111,7 @@ class FrozenTests(DiskTestCase):
         disk = self.make_disk()
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
-        file = directory / "xohook.config.ini"
+        file = directory / "xohook.ini"
         file.write_text(
             f"[xohook]\nstate_directory = {directory}/state\n"
             "runtime_directory = /dev/shm/xohook-test-not-made\n"
