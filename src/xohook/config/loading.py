@@ -167,7 +167,7 @@ def _read(path: Path) -> _Files:
     for file in (path, *drop_ins):
         names.append(str(file))
         try:
-            data = read_regular(file)
+            data = read_regular(file) if file == path else file.read_bytes()
         except OSError as error:
             other = "name another with -c FILE" if file == path else "move it away"
             mistakes.append(_unreadable(file, error, f"let the agent's user read it, or {other}"))
