@@ -189,6 +189,21 @@ class LetGoBeforeTests(DiskTestCase):
         counted.write_text(" ".join(fields))
         self.assertEqual(agent.get("/post-sync").status, 200, agent.log)
 
+    def test_flushed(self) -> None:
+        """A program that has disks flushed during the hold spoils nothing: it writes nothing."""
+        for kind in ("ext4", "xfs"):
+            disk = self.make_disk(kind)
+            (disk.mount / "file").write_text("synced before the freeze")
+            agent = Agent.for_test(self, LIMIT, filesystem(disk, "it"))
+            self.assertEqual(agent.get("/sync").status, 200)
+            with (disk.mount / "file").open("rb") as file:
+                os.fsync(file.fileno())
+            run("sync", "--file-system", disk.mount)
+            self.assertEqual(agent.get("/post-sync").status, 200, agent.log)
+            self.assertEqual(agent.outcomes, ["synced"])
+            self.assert_let_go(disk)
+            agent.stop()
+
     def test_frozen_beforehand(self) -> None:
         """What is frozen already is told before anything waits for it, a session for instance."""
         disk = self.make_disk()

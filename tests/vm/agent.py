@@ -140,7 +140,7 @@ class Agent:
         expect(answer.endswith("200"), f"the next window's /post-sync: {answer}")
         expect(not self.vm.run(f"cat {RECORD}"), "a record is left")
 
-    def timed(self, what: str, command: str, limit: float = 60.0) -> None:
+    def timed(self, what: str, command: str, limit: float = 300.0) -> None:
         """Run a command that must come back.
 
         :param what: its name.

@@ -217,8 +217,13 @@ def first_start(agent: Agent) -> None:
     expect(agent.frozen(), "/ is not frozen")
     vm.begin("systemctl start xohook", "start")
     vm.wait("test $(systemctl show -P MainPID xohook) != 0")
-    vm.wait("grep -q D /proc/$(systemctl show -P MainPID xohook)/stat", 60)
+    waits = "cat /sys/fs/cgroup/system.slice/xohook.service/cgroup.procs | while read p; do"
+    waits += " sed 's/.*) //' /proc/$p/stat | cut -c1 | grep D; done | grep -q D"
+    vm.wait(waits)
     agent.tell(agent.stuck())
+    agent.timed("stop of a start that waits", "systemctl stop xohook")
+    vm.begin("systemctl start xohook", "start")
+    vm.wait(waits)
     other(agent, "/post-sync")
     agent.thawed("the other's /post-sync")
     agent.tell("first start goes on: active after", agent.active())
