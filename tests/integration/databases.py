@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,7 +19,7 @@ from tests.integration.agent import eventually
 from tests.integration.servers import Server
 
 
-class Database(Server):
+class Database(Server, ABC):
     """A database with its data on one disk, and perhaps some on another.
 
     :param test: the test.
@@ -39,23 +40,24 @@ class Database(Server):
         self.first, self.second = self.folder / "first", self.folder / "second"
 
     @property
+    @abstractmethod
     def client(self) -> tuple[str, ...]:
         """The writer's client."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def section(self) -> str:
         """The participant that holds it, by its recipe."""
-        raise NotImplementedError
 
+    @abstractmethod
     def create(self) -> None:
         """Make an empty database on the disks that are mounted, and start it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self) -> None:
         """Start it on the data that is there, repairing nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def numbers(self, table: str) -> set[int]:
         """Have it look over a table, and read it.
 
@@ -63,7 +65,6 @@ class Database(Server):
         :return: the numbers that are kept there.
         :raises AssertionError: where it finds anything wrong.
         """
-        raise NotImplementedError
 
     def make(self, directory: Path) -> Path:
         """Make a directory for its data, which is its server's alone.

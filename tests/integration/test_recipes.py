@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,12 @@ class SessionTestCase(RecipeTestCase):
             self.assertEqual(process.wait(20), 0)
 
 
-class HoldMixin:
+class HoldMixin(ABC):
     """What holds of every recipe for a session; mixed into a test case with its server."""
 
+    @abstractmethod
     def begin_writes(self: Any) -> list[subprocess.Popen[bytes]]:
         """Start writing; comes back when all writes have been held back."""
-        raise NotImplementedError
 
     def test_thawed(self: Any) -> None:
         """Writes are held back until the thaw, which is proved over the same connection."""

@@ -164,7 +164,7 @@ class ReadTests(StampTestCase):
         agent = self.start(self.restored, "")
         eventually(lambda: agent.outcomes == ["recovered"], "the log says so")
         self.assertIn(f"this system comes back from window {impression['window']}", agent.log)
-        self.assertRegex(agent.log, "at rest were: .*command:one.*session:lock")
+        self.assertRegex(agent.log, "frozen then: .*command:one.*session:lock")
         thaws = ["thaw one recovered", "script thaw recovered"]
         self.assertEqual(sorted(self.programs.journal), sorted(thaws))
         self.assertFalse(stamp(self.restored).exists())

@@ -167,6 +167,7 @@ def _read(path: Path) -> _Files:
     for file in (path, *drop_ins):
         names.append(str(file))
         try:
+            # Only the main file is named by hand (-c), and so by mistake.
             data = read_regular(file) if file == path else file.read_bytes()
         except OSError as error:
             other = "name another with -c FILE" if file == path else "move it away"

@@ -151,7 +151,7 @@ def _names(found: StampData) -> str:
 def _log_restored(found: StampData) -> None:
     _log.warn(
         "this system comes back from window {window} of {opened}: it was restored or cloned from a"
-        " snapshot taken in it, or went down in its hold; at rest were: {at_rest}",
+        " snapshot of that window, or was reset during its hold; frozen then: {at_rest}",
         window=found.window,
         opened=datetime.fromtimestamp(found.time, timezone.utc).isoformat(" ", "seconds"),
         at_rest=_names(found),

@@ -115,18 +115,24 @@ def of_mounts(participant: FilesystemSettings) -> Iterator[Finding]:
         yield error(f"[{participant.name}] mount = {participant.mount or 'auto'}: {problem}")
 
 
-def _look_for(
-    participant: CommandSettings | SessionSettings,
-    judge_writers: bool,
-    *programs: tuple[str, tuple[str, ...] | None],
-) -> Iterator[Finding]:
-    place = _Place(
+def _place_of(
+    participant: CommandSettings | SessionSettings | ScriptsSettings, judge_writers: bool
+) -> _Place:
+    return _Place(
         participant.name,
         participant.directory or Path("/"),
         participant.account,
         participant.environment,
         judge_writers,
     )
+
+
+def _look_for(
+    participant: CommandSettings | SessionSettings,
+    judge_writers: bool,
+    *programs: tuple[str, tuple[str, ...] | None],
+) -> Iterator[Finding]:
+    place = _place_of(participant, judge_writers)
     if not _passes(place.account, "-d", place.directory):
         yield _closed(place)
         return
@@ -136,13 +142,7 @@ def _look_for(
 
 
 def _examine_scripts(participant: ScriptsSettings, judge_writers: bool) -> Iterator[Finding]:
-    place = _Place(
-        participant.name,
-        participant.directory,
-        participant.account,
-        participant.environment,
-        judge_writers,
-    )
+    place = _place_of(participant, judge_writers)
     if not _passes(place.account, "-d", place.directory):
         yield _closed(place)
         return

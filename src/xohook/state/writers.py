@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ _START = (
 
 
 @implementer(IReadWriteDescriptor)
-class Writer:
+class Writer(ABC):
     """One writer, and another one when that has ended.
 
     :param reactor: the clock and the source of processes; it need not run yet.
@@ -65,21 +66,21 @@ class Writer:
 
     # What a kind of writer does itself.
 
+    @abstractmethod
     def _next(self) -> bytes:
         """Tell what is to be sent next; nothing where there is nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _sent(self, count: int) -> None:
         """Note how much of that has been sent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _heard(self, number: int, problem: str) -> None:
         """Take an answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin(self) -> None:
         """Begin anew with a writer that knows nothing yet."""
-        raise NotImplementedError
 
     # What the reactor asks of a descriptor.
 

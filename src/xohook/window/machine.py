@@ -2,14 +2,12 @@
 
 A transition is an input in a state, and the state after it; the function under it is its output. It
 changes the :class:`~xohook.window.context.WindowContext`, which owns the present window, and asks
-that for its :class:`~xohook.window.effects.WindowEffects`: freeze, thaw, write. Three rules keep
-this whole:
+that for its :class:`~xohook.window.effects.WindowEffects`: freeze, thaw, write. Three rules hold:
 
 - Automat postpones an input that comes while an output runs. So an output may send an input itself
   (``inputs._deserted()``), and a requester may come back while its answer is delivered.
 - An answer is delivered after all else has changed, and after the record was written.
-- No exception leaves an output (:mod:`xohook.window.outputs`): Automat would drop the postponed
-  inputs.
+- No exception leaves an output (:mod:`~xohook.window.outputs`): Automat would drop the inputs.
 """
 
 from __future__ import annotations
